@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+#
+#   make            build/suture, build/libsuture.a, build/libsuture.so
+#   make run        count three functions of a live redis-server (installs what is missing)
+#   make check      all tests (installs what is missing)
+#   make bench      figures beside those of a kernel uprobe, taken in the same run
+#   make torture    long campaigns
+#   make install    to $(DESTDIR)$(PREFIX)
+#
+# CC=clang, WERROR=1 and SANITIZE=address,undefined do what they say; build trees other than the
+# default are chosen with B=directory.
+
+CROSS    ?=
+B        ?= build$(if $(CROSS),-$(CROSS))
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+VERSION  := 0.1.0
+
+ifeq ($(origin CC),default)
+CC       := $(if $(CROSS),$(CROSS)-gcc,gcc)
+endif
+AR       := $(if $(CROSS),$(CROSS)-ar,ar)
+CFLAGS   ?= -O2 -g
+OURS     := -std=gnu11 -Wall -Wextra -Wmissing-prototypes -Wvla -fvisibility=hidden -fPIC \
+            -D_GNU_SOURCE -DSUTURE_VERSION='"$(VERSION)"' -MMD -MP \
+            $(if $(WERROR),-Werror) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+# Each layer sees only the headers that it may include; tools/lint-layers checks the rest.
+INCLUDE  := -Iinclude -Isrc
+LIBS     := -ldw -lelf -lZydis
+CLI_LIBS := -ljansson -lncurses -ltinfo
+
+LIB_SRC  := $(sort $(wildcard src/isa/*.c src/module/*.c src/sync/*.c src/patch/*.c src/tramp/*.c \
+            src/port/ptrace/*.c src/api/*.c))
+CLI_SRC  := $(sort $(wildcard src/cli/*.c))
+LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
+CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
+HEADERS  := $(wildcard include/suture/*.h)
+
+all: $(B)/suture $(B)/libsuture.a $(B)/libsuture.so
+
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d)
+
+$(B)/%.o: %.c Makefile | deps-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -c $< -o $@
+
+$(B)/libsuture.a: $(LIB_OBJ)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/libsuture.so: $(LIB_OBJ) libsuture.map
+	$(CC) $(CFLAGS) $(OURS) -shared -Wl,-soname,libsuture.so.0 -Wl,--version-script=libsuture.map \
+	      -Wl,-z,defs,-z,now,-z,relro -o $@ $(LIB_OBJ) $(LIBS)
+
+$(B)/suture: $(CLI_OBJ) $(B)/libsuture.a
+	$(CC) $(CFLAGS) $(OURS) -o $@ $^ $(LIBS) $(CLI_LIBS)
+
+# --- packages -------------------------------------------------------------------------------
+# `deps-NAME` installs the packages of that group if one is missing; see tools/deps.
+deps-%:
+	@tools/deps $*
+.PHONY: deps-%
+# Pattern rules ignore .PHONY; name those that exist.
+.PHONY: deps-build deps-run deps-check deps-bench
+
+include tests/tests.mk
+include bench/bench.mk
+
+run: deps-run all
+	@tools/demo $(B)
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+	           $(DESTDIR)$(PREFIX)/include/suture $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(B)/suture $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(B)/libsuture.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(B)/libsuture.so $(DESTDIR)$(PREFIX)/lib/libsuture.so.0
+	ln -sf libsuture.so.0 $(DESTDIR)$(PREFIX)/lib/libsuture.so
+	install -m 644 $(HEADERS) $(DESTDIR)$(PREFIX)/include/suture/
+	install -m 644 man/suture.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' suture.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/suture.pc
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all run install format clean
+.DEFAULT_GOAL := all
