@@ -25,7 +25,7 @@ OURS     := -std=gnu11 -Wall -Wextra -Wmissing-prototypes -Wvla -fvisibility=hid
             -D_GNU_SOURCE -DSUTURE_VERSION='"$(VERSION)"' -MMD -MP \
             $(if $(WERROR),-Werror) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 # Each layer sees only the headers that it may include; tools/lint-layers checks the rest.
-INCLUDE  := -Iinclude -Isrc
+INCLUDE  := -Iinclude -Isrc -Isrc/port/ptrace
 LIBS     := -ldw -lelf -lZydis
 CLI_LIBS := -ljansson -lncurses -ltinfo
 

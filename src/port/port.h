@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * port.h - what a machine must provide, and in which order its effects become visible.
+ *
+ * Everything above this line (sync, patch, tramp) is one source for four machines: another
+ * process (ptrace), our own (linux), no operating system (bare), and the simulated caches and
+ * cores of the checker (model). Addresses are 64-bit numbers in the *machine's* address space
+ * and are never dereferenced above the port. What differs between machines is data
+ * (`struct port_caps`), not conditional compilation.
+ *
+ * "Core" means whatever executes instructions independently: a CPU on bare metal, a thread
+ * under an operating system.
+ *
+ * A machine has up to three views of the same text, and so three separate cache duties after a
+ * write. They are never folded into one call, because each has been forgotten on its own:
+ *
+ *     written through   port_clean_written     (1) write back the alias that was written
+ *     read as data      port_drop_read         (2) drop D-cache lines at each alias read later
+ *     executed          port_drop_executed     (3) invalidate the I-cache at each alias executed
+ *
+ * None of the three makes a core that has already fetched the old instruction fetch again:
+ * that is port_sync_cores. Their order is always 1, 2, 3, then port_sync_cores.
+ *
+ * Return values: 0 or a count on success, a negative errno otherwise. Between port_stop and
+ * port_resume no function takes a lock or memory that a stopped core could hold. None may be called from a signal handler
+ * unless it says so.
+ */
+#ifndef SUTURE_PORT_H
+#define SUTURE_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The machine; defined by the port, chosen by include path. */
+struct port;
+
+#define port_must_check __attribute__((warn_unused_result))
+
+/* Facts that the layers above plan with. */
+struct port_caps {
+	/* Largest naturally aligned store that every core sees whole, bytes. 1 for a machine that
+	 * is written through the kernel's memcpy (/proc/PID/mem). */
+	uint32_t store_unit;
+	/* A write may stop half way for good (the writer can be killed between pages): a run that
+	 * must not be seen in part never crosses a multiple of `write_unit`. 0: writes are whole. */
+	uint32_t write_unit;
+	/* Cores arrive at a rendezvous by themselves (sync/rendezvous); false: port_stop brings
+	 * them to rest from outside. */
+	bool cores_arrive;
+	/* port_occupied can tell where every thread is and will return to. */
+	bool threads_visible;
+	/* Cache maintenance reaches all cores; false: duties 2 and 3 run on each (port_run_on_all).
+	 * Only the maintenance is ever per core, never the write. */
+	bool maintenance_broadcast;
+	/* Traps at patched sites reach us (port_trap_attach works). */
+	bool traps;
+};
+
+/* Constant for the lifetime of `port`. */
+const struct port_caps *port_caps(const struct port *port);
+
+/* Half-open range of addresses. */
+struct port_range {
+	uint64_t start, end;
+};
+
+/* ---- text ------------------------------------------------------------------------------ */
+
+/*
+ * Read `size` bytes at the *execution* address as a data access would see them (after duty 2).
+ *
+ *     for each byte: buffer[i] = data_load(address + i)
+ *
+ * -EFAULT: not all of it is mapped. -ESRCH: the machine is gone.
+ */
+int port_read(struct port *port, uint64_t address, void *buffer, size_t size) port_must_check;
+
+/* A temporary writable alias of [address, address + size). Text is never writable and
+ * executable through one mapping. */
+struct port_view {
+	uint64_t address; /* execution address of the first byte */
+	uint64_t size;    /* bytes */
+	uint64_t alias;   /* where the port writes; its own business */
+};
+
+/* Open an alias of one run of text, at most two pages apart on machines that map aliases by
+ * hand. May block on a lock that port_view_close releases; views do not nest. */
+int port_view_open(struct port *port, uint64_t address, size_t size,
+                   struct port_view *view) port_must_check;
+void port_view_close(struct port *port, struct port_view *view);
+
+/*
+ * One store that every core sees whole: old or new, nothing between. `size` is a power of two
+ * not above caps.store_unit and `address` is a multiple of it. Ordered after earlier calls.
+ */
+int port_store(struct port *port, struct port_view *view, uint64_t address, const void *bytes,
+               size_t size) port_must_check;
+
+/* Any number of bytes, in any order and any pieces: only over bytes that nobody executes, or
+ * where every mixture of old and new is harmless. On failure some bytes may be written. */
+int port_write(struct port *port, struct port_view *view, uint64_t address, const void *bytes,
+               size_t size) port_must_check;
+
+/* ---- the three cache duties, and synchronisation ----------------------------------------- */
+
+/* (1) The bytes written through the view reach the point from which instruction fetch and all
+ * other aliases are filled, before any later call takes effect. */
+void port_clean_written(struct port *port, const struct port_view *view, uint64_t address,
+                        size_t size);
+/* (2) Later data reads at the execution address see what duty 1 wrote back. */
+void port_drop_read(struct port *port, uint64_t address, size_t size);
+/* (3) Later instruction fetches at the execution address, by cores that synchronise after this,
+ * see it too. */
+void port_drop_executed(struct port *port, uint64_t address, size_t size);
+
+/*
+ * Every core executes a context synchronisation event (A64: ISB, exception; x86: serialising
+ * instruction, interrupt return) between the call and its return:
+ *
+ *     for each core c: c.discard_fetched(); c.discard_predicted()
+ *
+ * Does not wait for a trap that was taken and not yet dispatched (case late-trap).
+ */
+int port_sync_cores(struct port *port) port_must_check;
+
+/* ---- quiescence --------------------------------------------------------------------------- */
+
+/*
+ * Bring all other cores to rest, asynchronous exceptions masked, their earlier instructions
+ * complete. Only for machines without `cores_arrive`.
+ *
+ *     before the return: every core is at rest; none executes until port_resume
+ *     on error:          every core runs on as if nothing had happened
+ *
+ * -ETIMEDOUT: some core did not come to rest within `deadline_ns` (relative).
+ * -EPERM, -ESRCH: the machine refuses, or is gone.
+ */
+int port_stop(struct port *port, uint64_t deadline_ns) port_must_check;
+/* Let all go on. Each core has a context synchronisation event before its next instruction. */
+void port_resume(struct port *port);
+
+/*
+ * Stopped only. Number of threads that execute in one of the ranges (sorted, disjoint) or may
+ * return there: program counters, and every word of their stacks that could be a saved one.
+ * A range counts from `start` inclusive to `end` exclusive. False alarms are allowed.
+ */
+int port_occupied(struct port *port, const struct port_range *ranges, size_t n) port_must_check;
+
+/* Stopped only, nobody inside (port_occupied is 0): drop what the operating system itself still
+ * remembers of the ranges on behalf of a thread (an rseq descriptor, for instance), so that they
+ * may be unmapped. */
+int port_forget(struct port *port, const struct port_range *ranges, size_t n) port_must_check;
+
+/* Run fn once on every core, the caller's included, all before the return; -ETIMEDOUT after
+ * `deadline_ns`. Only with cores_arrive. */
+int port_run_on_all(struct port *port, void (*fn)(void *arg), void *arg,
+                    uint64_t deadline_ns) port_must_check;
+/* Mask asynchronous exceptions on this core; nests by handing back what to restore. */
+uint64_t port_mask(struct port *port);
+void port_unmask(struct port *port, uint64_t state);
+
+/* Sleep until *word != value or the deadline passes (-ETIMEDOUT); everything the changer of the
+ * word did before is visible on return. There are no spin loops above the port. */
+int port_wait(struct port *port, const uint32_t *word, uint32_t value,
+              uint64_t deadline_ns) port_must_check;
+/* Let time pass before another try; `ns` is a hint. */
+void port_pause(struct port *port, uint64_t ns);
+
+/* ---- executable memory --------------------------------------------------------------------- */
+
+/*
+ * Let the machine execute `pages[i].size` bytes of ours, already written and flushed at their
+ * backing store, at exactly `pages[i].address`. All or nothing; -EEXIST if one address has been
+ * taken meanwhile. Never called while stopped.
+ */
+struct port_pages {
+	uint64_t address;
+	uint64_t size;   /* bytes, a multiple of the page size */
+	uint64_t offset; /* in the backing store */
+};
+int port_map_exec(struct port *port, const struct port_pages *pages, size_t n) port_must_check;
+/* Take everything of port_map_exec away again. Only after port_occupied said 0 and port_forget
+ * was called with the world stopped, and after every way in was removed. */
+int port_unmap_exec(struct port *port) port_must_check;
+
+/* Wait until every thread that was inside ranges of ours at the call has left them. */
+int port_grace(struct port *port, uint64_t deadline_ns) port_must_check;
+
+/* ---- traps ---------------------------------------------------------------------------------- */
+
+/* Called in the context of a thread that took a trap at `pc`; returns where it goes on, or 0 if
+ * the trap is none of ours. */
+typedef uint64_t (*port_trap_fn)(uint64_t pc, void *arg);
+int port_trap_attach(struct port *port, port_trap_fn handler, void *arg) port_must_check;
+void port_trap_detach(struct port *port);
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+/*
+ * Ordering points: places where the protocol relies on an order. Empty in release builds; a
+ * test injects delay there, and the checker leaves the step that follows out.
+ */
+enum port_point {
+	PORT_POINT_STOPPED,  /* all quiescent, nothing compared or written yet */
+	PORT_POINT_COMPARED, /* every expected byte was found */
+	PORT_POINT_WRITTEN,  /* written, caches not maintained yet */
+	PORT_POINT_VISIBLE,  /* maintained; nobody resumed yet */
+};
+#include "port_local.h" /* the port's own: port_point() */
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* internal.h - shared by the files of port/ptrace. */
+#ifndef SUTURE_PTRACE_INTERNAL_H
+#define SUTURE_PTRACE_INTERNAL_H
+
+#include <sys/user.h>
+#include "process.h"
+
+enum thread_state {
+	THREAD_SEIZED,  /* traced, still running */
+	THREAD_STOPPED, /* at rest, `regs` valid */
+	THREAD_GONE,
+};
+
+struct thread {
+	pid_t tid;
+	enum thread_state state;
+	int signal;    /* taken from the thread while it was stopped; given back on resume */
+	bool reported; /* stopped on its way to deliver `signal`: do not borrow */
+	struct user_regs_struct regs;
+};
+
+struct port {
+	pid_t pid;
+	int pidfd;
+	int mem; /* /proc/PID/mem */
+	struct thread *threads;
+	size_t thread_count, thread_capacity;
+	bool stopped;
+	bool realtime;
+	uint64_t stop_start_ns, stop_ns;
+	/* Found once: code of the process itself that a borrowed thread returns through. */
+	uint64_t gadget_syscall;   /* syscall; ret */
+	uint64_t gadget_sigreturn; /* mov $15,%eax; syscall */
+	bool is_go;
+	bool suspend_seccomp;
+	struct process_shared shared;
+	int shared_fd;        /* ours, -1 if none */
+	int shared_remote_fd; /* theirs, -1 if closed */
+	bool shared_mapped;
+	char error[256];
+};
+
+uint64_t clock_ns(void);
+__attribute__((format(printf, 2, 3))) void port_error(struct port *port, const char *format, ...);
+
+/* stop.c: the same as port_stop and port_resume for one thread. */
+int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct thread *thread)
+        port_must_check;
+void thread_resume(struct thread *thread);
+/* Wait for a stop of a traced thread; the wait status, or -ETIMEDOUT, -ESRCH. */
+int thread_wait(pid_t tid, uint64_t deadline_ns, int *status) port_must_check;
+/* Thread IDs of the process, allocated; -ESRCH. */
+int process_tasks(pid_t pid, pid_t **tids, size_t *count) port_must_check;
+
+/*
+ * borrow.c: a thread that makes system calls for us.
+ */
+struct borrowed {
+	struct port *port;
+	struct thread thread;
+	uint64_t frame;   /* address of the signal frame on its stack */
+	uint64_t sigmask; /* its own */
+	uint8_t *saved;   /* what lay on the stack where the frame is */
+	size_t saved_size;
+};
+
+struct remote_call {
+	uint64_t number;
+	uint64_t args[6];
+	int64_t result;
+};
+
+int borrow_thread(struct port *port, struct borrowed *borrowed) port_must_check;
+/* One system call through the process's own `syscall; ret`. */
+int borrowed_call(struct borrowed *borrowed, struct remote_call *call) port_must_check;
+/* Many, through the stub; needs the shared memory mapped. Fills the results. */
+int borrowed_calls(struct borrowed *borrowed, struct remote_call *calls, size_t n)
+        port_must_check;
+void borrow_end(struct borrowed *borrowed);
+/* Address in the process of the name of our memory; lives as long as the borrowing. */
+uint64_t borrowed_string(const struct borrowed *borrowed);
+
+/* The stub's code, position independent. */
+size_t borrow_stub(uint8_t *out, size_t size);
+
+#endif

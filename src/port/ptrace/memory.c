@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memory.c - text of another process, through /proc/PID/mem.
+ *
+ * The kernel writes through its own mapping of the page (a private copy of it if the page came
+ * from the file: FOLL_FORCE), so no view of ours exists and text is never writable. It copies
+ * with memcpy: only one byte is whole for other cores, and a writer that is killed stops at a
+ * page boundary.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "internal.h"
+
+const struct port_caps *port_caps(const struct port *port)
+{
+	static const struct port_caps caps = {
+	        .store_unit = 1,
+	        .write_unit = PROCESS_PAGE,
+	        .cores_arrive = false,
+	        .threads_visible = true,
+	        .maintenance_broadcast = true,
+	        .traps = false,
+	};
+
+	(void)port;
+	return &caps;
+}
+
+int port_read(struct port *port, uint64_t address, void *buffer, size_t size)
+{
+	uint8_t *out = buffer;
+
+	while (size) {
+		ssize_t n = pread(port->mem, out, size, (off_t)address);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			return -ESRCH; /* the address space is gone */
+		if (n < 0)
+			return errno == EIO ? -EFAULT : -errno;
+		out += n;
+		address += (uint64_t)n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+int port_view_open(struct port *port, uint64_t address, size_t size, struct port_view *view)
+{
+	(void)port;
+	*view = (struct port_view){.address = address, .size = size};
+	return 0;
+}
+
+void port_view_close(struct port *port, struct port_view *view)
+{
+	(void)port;
+	*view = (struct port_view){0};
+}
+
+int port_write(struct port *port, struct port_view *view, uint64_t address, const void *bytes,
+               size_t size)
+{
+	const uint8_t *in = bytes;
+
+	(void)view;
+	while (size) {
+		ssize_t n = pwrite(port->mem, in, size, (off_t)address);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			return -ESRCH;
+		if (n < 0)
+			return errno == EIO ? -EFAULT : -errno;
+		in += n;
+		address += (uint64_t)n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+int port_store(struct port *port, struct port_view *view, uint64_t address, const void *bytes,
+               size_t size)
+{
+	return size == 1 ? port_write(port, view, address, bytes, 1) : -EINVAL;
+}
+
+/* x86 keeps its instruction caches coherent with all stores, through any mapping (SDM vol. 3,
+ * 12.6 "Self-Modifying Code"): the three duties are empty. */
+void port_clean_written(struct port *port, const struct port_view *view, uint64_t address,
+                        size_t size)
+{
+	(void)port, (void)view, (void)address, (void)size;
+}
+
+void port_drop_read(struct port *port, uint64_t address, size_t size)
+{
+	(void)port, (void)address, (void)size;
+}
+
+void port_drop_executed(struct port *port, uint64_t address, size_t size)
+{
+	(void)port, (void)address, (void)size;
+}
+
+/* Only legal while stopped: every thread re-enters user mode by an interrupt return, which is
+ * serialising (SDM vol. 3, 9.3). */
+int port_sync_cores(struct port *port)
+{
+	return port->stopped ? 0 : -ENOTSUP;
+}
+
+static bool in_ranges(const struct port_range *ranges, size_t n, uint64_t address)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (ranges[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < n && ranges[low].start <= address;
+}
+
+/*
+ * Is there a word on the stack, from the stack pointer up, that points into the ranges? Covers
+ * return addresses and the frames of signal handlers that interrupted code in them. Memory above
+ * the stack pointer has been touched, so reading it allocates nothing in the target; a stack that
+ * lies inside a larger mapping (coroutines) is read as far as STACK_SCAN_MAX.
+ */
+enum { STACK_SCAN_MAX = 8 << 20, STACK_SCAN_PIECE = 64 << 10 };
+
+static int stack_points_into(struct port *port, const struct thread *thread,
+                             const struct process_maps *maps, const struct port_range *ranges,
+                             size_t n, uint64_t *words)
+{
+	uint64_t address = thread->regs.rsp & ~7ull;
+	const struct process_mapping *stack = process_maps_find(maps, address);
+	uint64_t end;
+
+	if (!stack)
+		return 0; /* no stack, nothing to return to */
+	/* The red zone is below the stack pointer and may hold saved values too. */
+	address = address - 128 > stack->start ? address - 128 : stack->start;
+	end = stack->end - address > STACK_SCAN_MAX ? address + STACK_SCAN_MAX : stack->end;
+	while (address < end) {
+		size_t size = end - address < STACK_SCAN_PIECE ? end - address : STACK_SCAN_PIECE;
+		ssize_t got = process_vm_readv(port->pid, &(struct iovec){words, size}, 1,
+		                               &(struct iovec){(void *)address, size}, 1, 0);
+
+		if (got <= 0)
+			return got < 0 && errno == ESRCH ? -ESRCH : 0;
+		for (ssize_t i = 0; i < got / 8; i++)
+			if (words[i] >= ranges[0].start && words[i] < ranges[n - 1].end &&
+			    in_ranges(ranges, n, words[i]))
+				return 1;
+		address += (uint64_t)got;
+	}
+	return 0;
+}
+
+int port_occupied(struct port *port, const struct port_range *ranges, size_t n)
+{
+	struct process_maps maps;
+	uint64_t *words;
+	int inside = 0, rc;
+
+	if (!n)
+		return 0;
+	for (size_t i = 0; i < port->thread_count; i++)
+		if (in_ranges(ranges, n, port->threads[i].regs.rip))
+			inside++;
+	if (inside)
+		return inside;
+	rc = process_maps_read(process_member(port->pid), &maps);
+	if (rc)
+		return rc;
+	words = malloc(STACK_SCAN_PIECE);
+	for (size_t i = 0; words && i < port->thread_count && rc >= 0; i++) {
+		rc = stack_points_into(port, &port->threads[i], &maps, ranges, n, words);
+		inside += rc > 0;
+	}
+	if (!words)
+		rc = -ENOMEM;
+	free(words);
+	process_maps_free(&maps);
+	return rc < 0 ? rc : inside;
+}
+
+/* Linux 5.13, ptrace(2); not in glibc 2.36's headers. */
+struct rseq_configuration {
+	uint64_t address;
+	uint32_t size;
+	uint32_t signature;
+	uint32_t flags;
+	uint32_t pad;
+};
+#define GET_RSEQ_CONFIGURATION ((enum __ptrace_request)0x420f)
+enum { RSEQ_CS_OFFSET = 8 };
+
+static int rseq_area(pid_t tid, struct rseq_configuration *out)
+{
+	*out = (struct rseq_configuration){0};
+	if (ptrace(GET_RSEQ_CONFIGURATION, tid, sizeof(*out), out) < 0)
+		return -errno;
+	return out->address ? 0 : -ENOENT;
+}
+
+int process_rseq(struct port *port, struct process_rseq *out)
+{
+	for (size_t i = 0; i < port->thread_count; i++) {
+		const struct thread *thread = &port->threads[i];
+		struct rseq_configuration area;
+		int32_t offset;
+
+		if (rseq_area(thread->tid, &area))
+			return -ENOTSUP;
+		offset = (int32_t)(area.address - thread->regs.fs_base);
+		if ((int64_t)(area.address - thread->regs.fs_base) != offset)
+			return -ENOTSUP;
+		if (i == 0)
+			*out = (struct process_rseq){offset, area.signature};
+		else if (offset != out->offset || area.signature != out->signature)
+			return -ENOTSUP;
+	}
+	return port->thread_count ? 0 : -ENOTSUP;
+}
+
+/*
+ * The kernel reads the descriptor that struct rseq.rseq_cs points to whenever it has preempted
+ * the thread, also long after the critical section ended; one that is unmapped is a SIGSEGV.
+ */
+int port_forget(struct port *port, const struct port_range *ranges, size_t n)
+{
+	for (size_t i = 0; i < port->thread_count; i++) {
+		struct rseq_configuration area;
+		uint64_t descriptor, none = 0;
+		int rc;
+
+		if (rseq_area(port->threads[i].tid, &area))
+			continue;
+		rc = port_read(port, area.address + RSEQ_CS_OFFSET, &descriptor, sizeof(descriptor));
+		if (rc == -EFAULT)
+			continue;
+		if (!rc && in_ranges(ranges, n, descriptor))
+			rc = port_write(port, NULL, area.address + RSEQ_CS_OFFSET, &none, sizeof(none));
+		if (rc)
+			return rc;
+	}
+	return 0;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process.h - the port to another process: what its owner (api) needs beyond port.h.
+ *
+ * A port is one process. Nothing runs in it but its own code and, for microseconds, one borrowed
+ * thread that makes system calls for us (borrow.c); that thread's registers, vector state and
+ * signal mask lie in a signal frame on its own stack the whole time, and what it executes ends
+ * in rt_sigreturn, so that it goes on unharmed if we die.
+ *
+ * All functions that trace (port_stop … port_resume, process_borrow …) must be called from one
+ * thread; when that thread ends, the kernel lets go of whatever it still traced.
+ */
+#ifndef SUTURE_PROCESS_H
+#define SUTURE_PROCESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include "port/port.h"
+
+/* ---- what /proc tells (proc.c) ------------------------------------------------------------ */
+
+struct process_mapping {
+	uint64_t start, end, offset;
+	uint64_t device; /* major << 32 | minor */
+	uint64_t inode;
+	bool read, write, execute, shared;
+	char *path; /* "" for anonymous memory; " (deleted)" is cut off and `deleted` set */
+	bool deleted;
+};
+
+struct process_maps {
+	struct process_mapping *list; /* sorted by address */
+	size_t count;
+	char *text; /* owns the paths */
+};
+
+/* A thread of the process whose /proc entries show its memory: `pid`, or another one if the
+ * leader has ended before its threads. */
+pid_t process_member(pid_t pid);
+
+/* Of the task `pid` (a process_member); -ESRCH, -EPERM, -ENOMEM */
+int process_maps_read(pid_t pid, struct process_maps *maps) port_must_check;
+void process_maps_free(struct process_maps *maps);
+const struct process_mapping *process_maps_find(const struct process_maps *maps, uint64_t address);
+
+/* One field of /proc/PID/status as a number in `base`; -ENOENT if there is no such field. */
+int process_status_field(pid_t pid, pid_t tid, const char *field, int base, uint64_t *value);
+/* Start time in clock ticks since boot: with the PID it names one process for ever. */
+int process_start_time(pid_t pid, uint64_t *ticks);
+/* Command name for messages; "?" if unknown. */
+void process_name(pid_t pid, char *name, size_t size);
+
+/* ---- the port ------------------------------------------------------------------------------ */
+
+enum process_refusal {
+	PROCESS_OK,
+	PROCESS_GONE,
+	PROCESS_IS_THREAD,
+	PROCESS_IS_SELF,
+	PROCESS_IS_KERNEL,
+	PROCESS_IS_ZOMBIE,
+	PROCESS_NOT_PERMITTED,
+	PROCESS_TRACED,
+	PROCESS_NOT_X86_64,
+	PROCESS_SECCOMP,
+	PROCESS_SHADOW_STACK,
+};
+
+/* Why a process can not be worked on, with a one-line text. */
+enum process_refusal process_check(pid_t pid, char *text, size_t size);
+
+int process_open(pid_t pid, struct port **out) port_must_check;
+void process_close(struct port *port);
+pid_t process_pid(const struct port *port);
+/* True once the process we opened has ended (never confused by a reused PID). */
+bool process_gone(const struct port *port);
+/* Nanoseconds from the first thread interrupted to the last resumed in the latest stop. */
+uint64_t process_stop_ns(const struct port *port);
+/* Why the last stop failed or the process can not be borrowed; one line. */
+/* Built by Go: its threads may run on small stacks of which the runtime knows the end. */
+void process_set_go(struct port *port, bool is_go);
+const char *process_error(const struct port *port);
+
+/* ---- threads (stop.c) ------------------------------------------------------------------------ */
+
+/* Stopped only: IDs of all threads. */
+size_t process_threads(const struct port *port, pid_t *tids, size_t capacity);
+
+/*
+ * Restartable sequences. 0 if every thread has registered an area at the same distance from its
+ * FS base with the same signature (then both are stored), -ENOTSUP otherwise. Stopped only.
+ */
+struct process_rseq {
+	int32_t offset;     /* of struct rseq from the FS base, bytes */
+	uint32_t signature; /* precedes every abort handler */
+};
+int process_rseq(struct port *port, struct process_rseq *out) port_must_check;
+
+/* ---- memory of ours in the process (shared.c) --------------------------------------------------- */
+
+/*
+ * One memfd, mapped by us and by the process. Layout, chosen by the owner:
+ * [0, data_size) mapped read-write at `data_address`; then one page of stub code mapped
+ * executable right behind it; then pages for port_map_exec.
+ */
+struct process_shared {
+	uint64_t data_address; /* in the process; a multiple of the page size */
+	uint64_t data_size;    /* bytes, likewise */
+	uint64_t file_size;    /* bytes, likewise; at least data_size + one page */
+	uint64_t calls;        /* offset in data of the PROCESS_CALLS_SIZE bytes for process_call */
+	uint8_t *memory;       /* our mapping of all of it */
+	uint64_t device, inode;
+};
+enum {
+	PROCESS_PAGE = 4096,
+	PROCESS_CALLS_SIZE = 3 * PROCESS_PAGE,
+};
+
+/* Make the memfd in the process and map it here. Nothing is mapped there yet. */
+int process_shared_create(struct port *port, uint64_t file_size,
+                          struct process_shared *shared) port_must_check;
+/* Map data and stub there. Then port_map_exec works. */
+int process_shared_map(struct port *port) port_must_check;
+/* Name of the mapping in /proc/PID/maps. */
+#define PROCESS_SHARED_NAME "/memfd:suture"
+
+/* Adopt the shared memory that is mapped in the process (our own before a fork, or a dead
+ * owner's). -ENOENT: nothing of ours. Reads of its data go through port_read. */
+int process_shared_adopt(struct port *port, uint64_t calls, uint64_t data_address,
+                         uint64_t data_size) port_must_check;
+/* Close file descriptors that a killed owner left open there. Returns their number. */
+int process_shared_close_leftovers(struct port *port) port_must_check;
+
+/* ---- the family (family.c) ---------------------------------------------------------------------- */
+
+/* Processes that map the memfd `inode` of `device`; at most `capacity` are stored, the number
+ * found is returned. */
+int process_family(uint64_t device, uint64_t inode, pid_t *pids, size_t capacity) port_must_check;
+
+/* ---- kernel uprobes (uprobe.c) -------------------------------------------------------------------- */
+
+struct process_uprobe {
+	int *fds;
+	size_t count;
+};
+/* Stopped only: count executions of the instruction at `offset` of the file mapped at `address`,
+ * by every thread of the process and by its children. */
+int process_uprobe_open(struct port *port, uint64_t address, struct process_uprobe *probe)
+        port_must_check;
+int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits) port_must_check;
+/* Slow: the kernel waits for a grace period per event. Not while stopped. */
+void process_uprobe_close(struct process_uprobe *probe);
+
+#endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stop.c - bring every thread of the process to rest, and let it go again.
+ *
+ * All threads are seized, then all interrupted, then each is waited for: one at a time would
+ * make the first wait for the last. New threads are traced from birth (PTRACE_O_TRACECLONE),
+ * and the list is read again until nothing is new, so a storm of clones can not outrun us: at
+ * the latest every cloning thread is itself at rest.
+ *
+ * A stop must not be noticed. ptrace(2): an interrupted system call restarts by itself, except
+ * that some (epoll_wait, sigtimedwait, semop, io_getevents, ...: signal(7)) return EINTR even if no
+ * handler ran. Such a thread is made to repeat its call:
+ *
+ *     at rest with   orig_rax = nr, rax = -EINTR, no unblocked signal pending
+ *     resumed with   rax = nr, rip -= 2 (the `syscall` instruction), orig_rax = -1
+ *
+ * With a signal pending EINTR is the truth, and stays.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "internal.h"
+
+enum { PAUSE_MIN_NS = 5000, PAUSE_MAX_NS = 200000 };
+/* Not in glibc 2.36's headers under this name in every version. */
+#ifndef PTRACE_EVENT_STOP
+#define PTRACE_EVENT_STOP 128
+#endif
+
+void port_pause(struct port *port, uint64_t ns)
+{
+	struct timespec time = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+
+	(void)port;
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+/*
+ * While the target stands still, nobody else's time slice may come between: with 1,000 threads
+ * the pause was 60 times as long at normal priority. Not permitted is no error.
+ */
+static void raise_priority(struct port *port)
+{
+	struct sched_param param = {.sched_priority = 1};
+
+	if (sched_getscheduler(0) == SCHED_OTHER &&
+	    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param) == 0)
+		port->realtime = true;
+}
+
+static void restore_priority(struct port *port)
+{
+	struct sched_param param = {0};
+
+	if (port->realtime)
+		sched_setscheduler(0, SCHED_OTHER, &param);
+	port->realtime = false;
+}
+
+/* Is a signal waiting that the thread does not block? */
+static bool signal_pending(pid_t tid)
+{
+	char path[64], text[4096];
+	uint64_t pending = 0, blocked = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return true;
+	text[n] = 0;
+	for (char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, "SigPnd:", 7) || !strncmp(line, "ShdPnd:", 7))
+			pending |= strtoull(line + 7, NULL, 16);
+		else if (!strncmp(line, "SigBlk:", 7))
+			blocked = strtoull(line + 7, NULL, 16);
+	}
+	return (pending & ~blocked) != 0;
+}
+
+static bool in_system_call(const struct user_regs_struct *regs)
+{
+	return (int64_t)regs->orig_rax >= 0;
+}
+
+static int cure_eintr(struct thread *thread)
+{
+	struct user_regs_struct *regs = &thread->regs;
+
+	if (thread->reported || !in_system_call(regs) || (int64_t)regs->rax != -EINTR ||
+	    signal_pending(thread->tid))
+		return 0;
+	regs->rax = regs->orig_rax;
+	regs->rip -= 2;
+	regs->orig_rax = (unsigned long long)-1;
+	return ptrace(PTRACE_SETREGS, thread->tid, NULL, regs) ? -errno : 0;
+}
+
+/* A stop was reported: keep what the thread was about to receive, and its registers. */
+static int thread_stopped(struct thread *thread, int status)
+{
+	int event = status >> 16;
+
+	if (WIFEXITED(status) || WIFSIGNALED(status)) {
+		thread->state = THREAD_GONE;
+		return 0;
+	}
+	thread->state = THREAD_STOPPED;
+	thread->reported = event != PTRACE_EVENT_STOP;
+	/* event 0: on its way to deliver a signal, which must still be delivered */
+	if (event == 0)
+		thread->signal = WSTOPSIG(status);
+	if (ptrace(PTRACE_GETREGS, thread->tid, NULL, &thread->regs)) {
+		thread->state = THREAD_GONE; /* killed while stopped */
+		return 0;
+	}
+	return cure_eintr(thread);
+}
+
+static struct thread *add_thread(struct port *port, pid_t tid)
+{
+	if (port->thread_count == port->thread_capacity) {
+		size_t capacity = port->thread_capacity ? 2 * port->thread_capacity : 64;
+		struct thread *grown = realloc(port->threads, capacity * sizeof(*grown));
+
+		if (!grown)
+			return NULL;
+		port->threads = grown;
+		port->thread_capacity = capacity;
+	}
+	port->threads[port->thread_count] = (struct thread){.tid = tid, .state = THREAD_SEIZED};
+	return &port->threads[port->thread_count++];
+}
+
+/* `guess`: where it is if no thread came or went since the last list. */
+static bool known(const struct port *port, pid_t tid, size_t guess)
+{
+	if (guess < port->thread_count && port->threads[guess].tid == tid)
+		return true;
+	for (size_t i = port->thread_count; i-- > 0;)
+		if (port->threads[i].tid == tid)
+			return true;
+	return false;
+}
+
+static bool traced_by_us(pid_t pid, pid_t tid)
+{
+	uint64_t tracer = 0;
+
+	return process_status_field(pid, tid, "TracerPid", 10, &tracer) == 0 &&
+	       (pid_t)tracer == gettid();
+}
+
+/* 1: now traced, 0: nothing to trace (zombie or gone), negative: not ours to trace. */
+static int seize(struct port *port, pid_t tid)
+{
+	uint64_t tracer = 0;
+	char name[64];
+
+	if (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACECLONE) == 0)
+		return 1;
+	if (errno == ESRCH)
+		return 0;
+	if (traced_by_us(port->pid, tid))
+		return 1; /* traced from birth */
+	if (process_status_field(port->pid, tid, "TracerPid", 10, &tracer))
+		return 0;
+	if (tracer) {
+		process_name((pid_t)tracer, name, sizeof(name));
+		port_error(port, "process %d is already traced by %s (pid %d)", port->pid, name,
+		           (int)tracer);
+		return -EPERM;
+	}
+	{
+		char path[64], line[512], *state;
+		FILE *file;
+		bool dead = true;
+
+		/* A zombie can not be seized, and need not be. */
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", port->pid, tid);
+		file = fopen(path, "re");
+		if (file) {
+			state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+			dead = !state || strchr("ZX", state[2]);
+			fclose(file);
+		}
+		if (dead)
+			return 0;
+	}
+	port_error(port, "not permitted to trace thread %d of process %d", tid, port->pid);
+	return -EPERM;
+}
+
+/* Seize and interrupt what is new; returns the number of new threads. */
+static int seize_new(struct port *port)
+{
+	size_t first = port->thread_count, count;
+	pid_t *tids;
+	int rc = process_tasks(port->pid, &tids, &count);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < count && rc >= 0; i++) {
+		if (first && known(port, tids[i], i))
+			continue;
+		rc = seize(port, tids[i]);
+		if (rc > 0 && !add_thread(port, tids[i]))
+			rc = -ENOMEM;
+	}
+	free(tids);
+	if (rc < 0)
+		return rc;
+	if (!port->stop_start_ns)
+		port->stop_start_ns = clock_ns();
+	for (size_t i = first; i < port->thread_count; i++)
+		ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL);
+	return (int)(port->thread_count - first);
+}
+
+/* Collect stops until all known threads are at rest or gone. */
+static int wait_all(struct port *port, uint64_t end_ns)
+{
+	uint64_t pause_ns = PAUSE_MIN_NS;
+
+	for (;;) {
+		size_t running = 0;
+
+		for (size_t i = 0; i < port->thread_count; i++) {
+			struct thread *thread = &port->threads[i];
+			int status, rc;
+			pid_t got;
+
+			if (thread->state != THREAD_SEIZED)
+				continue;
+			got = waitpid(thread->tid, &status, __WALL | WNOHANG);
+			if (got == 0) {
+				running++;
+				continue;
+			}
+			if (got < 0) {
+				thread->state = THREAD_GONE;
+				continue;
+			}
+			rc = thread_stopped(thread, status);
+			if (rc)
+				return rc;
+		}
+		if (!running)
+			return 0;
+		if (clock_ns() >= end_ns) {
+			port_error(port, "%zu of %zu threads of process %d did not stop in time", running,
+			           port->thread_count, port->pid);
+			return -ETIMEDOUT;
+		}
+		port_pause(port, pause_ns);
+		pause_ns = pause_ns * 2 < PAUSE_MAX_NS ? pause_ns * 2 : PAUSE_MAX_NS;
+	}
+}
+
+static void drop_gone(struct port *port)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++)
+		if (port->threads[i].state != THREAD_GONE)
+			port->threads[kept++] = port->threads[i];
+	port->thread_count = kept;
+}
+
+int port_stop(struct port *port, uint64_t deadline_ns)
+{
+	uint64_t end_ns;
+	int rc = 0;
+
+	/* Threads that an earlier, failed try left traced are still in the list. */
+	port->stop_start_ns = 0;
+	raise_priority(port);
+	end_ns = clock_ns() + deadline_ns;
+	for (size_t i = 0; i < port->thread_count; i++)
+		ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL);
+	do {
+		rc = seize_new(port);
+		if (rc >= 0) {
+			int waited = wait_all(port, end_ns);
+
+			rc = waited ? waited : rc;
+		}
+		drop_gone(port);
+	} while (rc > 0);
+	if (rc == 0 && port->thread_count == 0)
+		rc = -ESRCH;
+	if (rc == -ESRCH)
+		port_error(port, "process %d is gone", port->pid);
+	port->stopped = true;
+	if (rc)
+		port_resume(port);
+	return rc;
+}
+
+void thread_resume(struct thread *thread)
+{
+	if (thread->state == THREAD_STOPPED)
+		ptrace(PTRACE_DETACH, thread->tid, NULL, (void *)(intptr_t)thread->signal);
+	thread->state = THREAD_GONE;
+}
+
+void port_resume(struct port *port)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++) {
+		/* One that never stopped can not be detached now: it is interrupted again by the next
+		 * try, or let go by the kernel when the tracing thread ends. */
+		if (port->threads[i].state == THREAD_SEIZED)
+			port->threads[kept++] = port->threads[i];
+		else
+			thread_resume(&port->threads[i]);
+	}
+	port->thread_count = kept;
+	if (port->stop_start_ns)
+		port->stop_ns = clock_ns() - port->stop_start_ns;
+	port->stopped = false;
+	restore_priority(port);
+}
+
+int thread_wait(pid_t tid, uint64_t deadline_ns, int *status)
+{
+	uint64_t end_ns = clock_ns() + deadline_ns, pause_ns = PAUSE_MIN_NS;
+
+	for (;;) {
+		pid_t got = waitpid(tid, status, __WALL | WNOHANG);
+
+		if (got == tid)
+			return WIFSTOPPED(*status) ? 0 : -ESRCH;
+		if (got < 0)
+			return -ESRCH;
+		if (clock_ns() >= end_ns)
+			return -ETIMEDOUT;
+		port_pause(NULL, pause_ns);
+		pause_ns = pause_ns * 2 < PAUSE_MAX_NS ? pause_ns * 2 : PAUSE_MAX_NS;
+	}
+}
+
+int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct thread *thread)
+{
+	int status, rc;
+
+	*thread = (struct thread){.tid = tid, .state = THREAD_SEIZED};
+	for (size_t i = 0; i < port->thread_count; i++)
+		if (port->threads[i].tid == tid)
+			return -EBUSY; /* left traced by a failed stop: it does not stop */
+	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL))
+		return errno == ESRCH ? -ESRCH : -EPERM;
+	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL))
+		return -ESRCH;
+	rc = thread_wait(tid, deadline_ns, &status);
+	if (rc == -ETIMEDOUT) {
+		/* Remembered, so that the next try does not take it for somebody else's. */
+		add_thread(port, tid);
+		return rc;
+	}
+	if (rc)
+		return rc;
+	rc = thread_stopped(thread, status);
+	return rc ? rc : thread->state == THREAD_STOPPED ? 0 : -ESRCH;
+}
+
+size_t process_threads(const struct port *port, pid_t *tids, size_t capacity)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++)
+		if (port->threads[i].state == THREAD_STOPPED && n < capacity)
+			tids[n++] = port->threads[i].tid;
+	return n;
+}

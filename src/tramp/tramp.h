@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tramp.h - trampolines: where they may live, and what is in them.
+ *
+ * Everything is computed beforehand, for addresses in a machine that is not touched here.
+ */
+#ifndef SUTURE_TRAMP_H
+#define SUTURE_TRAMP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "isa/isa.h"
+#include "port/port.h"
+
+enum { TRAMP_PAGE = 4096, TRAMP_BODY_MAX = 512 };
+
+/* ---- space.c: addresses ------------------------------------------------------------------- */
+
+/* The free addresses of a machine, and the trampoline pages that we plan to map there. */
+struct tramp_space;
+
+/* `occupied`: sorted, disjoint ranges where nothing may be placed, copied. -ENOMEM */
+int tramp_space_new(const struct port_range *occupied, size_t n, size_t max_pages,
+                    struct tramp_space **out);
+void tramp_space_free(struct tramp_space *space);
+
+/* Pages planned so far. */
+size_t tramp_space_pages(const struct tramp_space *space);
+/* At most this many from now on. */
+void tramp_space_limit(struct tramp_space *space, size_t max_pages);
+
+/* Take exactly [address, address + size). -EEXIST: not free; -ENOSPC: needs more pages than
+ * allowed. */
+int tramp_reserve(struct tramp_space *space, uint64_t address, size_t size);
+void tramp_release(struct tramp_space *space, uint64_t address, size_t size);
+
+/*
+ * Take the `size` bytes at base + step * k for the k of [k_low, k_high] nearest to 0 (upward
+ * first) that is free, from *k upward or downward on; *k is where it was found. -ENOSPC: none.
+ */
+struct tramp_choice {
+	uint64_t base, step;
+	int64_t low, high;
+};
+int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice,
+                         size_t size, unsigned skip, int64_t *k);
+/* Take `size` bytes anywhere within reach of a 32-bit displacement from `near`. */
+int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address);
+/* Find `size` bytes of whole pages (for data, not counted as trampoline pages). */
+int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size,
+                         uint64_t *address);
+
+/* Set bytes of pages planned. The range must have been reserved. */
+void tramp_put(struct tramp_space *space, uint64_t address, const uint8_t *bytes, size_t size);
+
+/*
+ * All pages in order of address as runs for port_map_exec, with offsets from `first_offset` on;
+ * contents go to `memory` + offset. *runs is allocated.
+ */
+int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_pages **runs,
+                 size_t *count);
+void tramp_emit(const struct tramp_space *space, uint64_t first_offset, uint8_t *memory);
+
+/* ---- site_x86.c: bytes at the site ---------------------------------------------------------- */
+
+/*
+ * Pun: byte 0 becomes E9 (jmp rel32), and the displacement is what bytes 1 to 4 already are.
+ * Takes the place of the trampoline that they name. -ENOSPC, -EEXIST: it is not to be had.
+ */
+int tramp_pun_x86(struct tramp_space *space, const uint8_t code[5], uint64_t site,
+                  uint64_t *trampoline);
+
+/*
+ * Window: two jumps.
+ *
+ *     old   [ first instruction, 1 to 4 bytes    ][ second … up to L and beyond              ]
+ *     new   [ E9 | rest of the first, untouched  ][ (prefix) E9 d0 d1 d2 d3 ]
+ *             |                                      |
+ *             counting trampoline                    continuation: displaced second …
+ *
+ * As in a pun, the first jump's displacement is made of bytes that are there, up to the second
+ * instruction, whose first bytes are a jump of their own. So the boundary after the first
+ * instruction stays a place where execution may arrive: a kernel uprobe that is put on the site
+ * runs the file's first instruction and comes out there, and one that is taken away writes the
+ * file's first byte back, which makes the first instruction whole again. Only boundaries beyond
+ * it must be proven unreachable.
+ */
+struct tramp_window {
+	uint8_t length;       /* L: bytes changed or kept that belong to the site */
+	uint8_t first;        /* length of the first instruction */
+	uint8_t displaced;    /* bytes of whole instructions displaced, >= length */
+	uint8_t patched[16];
+	uint64_t trampoline, continuation;
+};
+enum { TRAMP_WINDOW_MAX = 10 };
+/* `code`: `size` bytes from the site to the end of its function. -ENOTSUP: no window can be here
+ * (too short, an instruction that must not be displaced or that ends the flow in its middle, a
+ * page boundary); -ENOSPC: no pair of addresses is free. */
+int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
+                     struct tramp_window *window);
+enum { TRAMP_JUMP = 5 }; /* bytes reserved by the two above at each trampoline address */
+
+/* ---- count_x86.c: what a trampoline does ------------------------------------------------------ */
+
+enum tramp_counter { TRAMP_COUNTER_RSEQ, TRAMP_COUNTER_LOCK };
+
+/* Memory of the counters, as addresses in the machine. */
+struct tramp_counters {
+	enum tramp_counter kind;
+	uint64_t table;         /* of TRAMP_TABLE_CPUS pointers to per-CPU cells, after 2 zeros */
+	uint64_t shared_cells;  /* cells of threads without a CPU number of their own */
+	int32_t rseq_offset;    /* struct rseq from the FS base, bytes */
+	uint32_t rseq_signature;
+	bool rdpid;             /* the processor has RDPID */
+};
+enum { TRAMP_TABLE_CPUS = 4096, TRAMP_TABLE_BEFORE = 2 };
+
+/* struct rseq_cs of linux/rseq.h. */
+struct tramp_rseq {
+	uint32_t version, flags;
+	uint64_t start, post_commit_offset, abort;
+};
+
+/* One trampoline: count (if counters), run `size` displaced bytes of whole instructions that
+ * stand at `from`, go on at `next`. */
+struct tramp_body {
+	const struct tramp_counters *counters; /* NULL: does not count */
+	uint32_t cell;                         /* index of the counter */
+	uint64_t descriptor;                   /* address of its struct tramp_rseq */
+	const uint8_t *code;
+	size_t size;
+	uint64_t from;
+	uint64_t next;
+};
+/* Code for `address`; its length, -ENOTSUP or -ERANGE if an instruction can not be displaced
+ * there. `rseq` is filled for TRAMP_COUNTER_RSEQ, else zeroed. */
+int tramp_body_x86(const struct tramp_body *body, uint64_t address, uint8_t out[TRAMP_BODY_MAX],
+                   struct tramp_rseq *rseq);
+
+#endif
