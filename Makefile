@@ -19,7 +19,9 @@ VERSION  := 0.1.0
 ifeq ($(origin CC),default)
 CC       := $(if $(CROSS),$(CROSS)-gcc,gcc)
 endif
-AR       := $(if $(CROSS),$(CROSS)-ar,ar)
+AR       := $(if $(CROSS),$(CROSS)-)ar
+LD       := $(if $(CROSS),$(CROSS)-)ld
+OBJCOPY  := $(if $(CROSS),$(CROSS)-)objcopy
 CFLAGS   ?= -O2 -g
 OURS     := -std=gnu11 -Wall -Wextra -Wmissing-prototypes -Wvla -fvisibility=hidden -fPIC \
             -D_GNU_SOURCE -DSUTURE_VERSION='"$(VERSION)"' -MMD -MP \
@@ -44,7 +46,14 @@ $(B)/%.o: %.c Makefile | deps-build
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -c $< -o $@
 
+# What a program links statically shows only the public names, as the shared library does.
 $(B)/libsuture.a: $(LIB_OBJ)
+	$(LD) -r -o $(B)/libsuture.o $^
+	$(OBJCOPY) --localize-hidden $(B)/libsuture.o
+	rm -f $@ && $(AR) rcs $@ $(B)/libsuture.o
+
+# All names, for the unit tests.
+$(B)/internal.a: $(LIB_OBJ)
 	rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/libsuture.so: $(LIB_OBJ) libsuture.map

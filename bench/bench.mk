@@ -1,4 +1,12 @@
 # SPDX-License-Identifier: MIT
-bench: deps-bench all victims
-	@BUILD=$(abspath $(B)) bench/run
+#
+# bench/*.c  programs that bench/run measures; like the tests' victims, none of our flags
+BENCH := $(patsubst %.c,$(B)/%,$(sort $(wildcard bench/*.c)))
+
+$(B)/bench/%: bench/%.c Makefile bench/bench.mk
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -D_GNU_SOURCE -Wall -Wextra $< -o $@ -lpthread
+
+bench: deps-bench all victims $(BENCH)
+	@BUILD=$(abspath $(B)) bench/run $(BENCH_FLAGS)
 .PHONY: bench

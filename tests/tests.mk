@@ -2,24 +2,63 @@
 #
 # tests/unit/*.c     one TAP program per subject, linked with libsuture.a
 # tests/victims/*.c  programs that the tests work on; a first line `// link: FLAGS` adds flags
+# tests/preload/*.c  libraries that the tests preload
 # tests/t/*.t        black-box tests of the built command (any language with a #! line)
 
 UNIT_SRC   := $(sort $(wildcard tests/unit/*.c))
 UNIT       := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
 VICTIM_SRC := $(sort $(wildcard tests/victims/*.c))
-VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%)
+VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%) \
+              $(addprefix $(B)/tests/victims/,sums-musl tiny32 many)
+PRELOAD    := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
 TESTS      := $(sort $(wildcard tests/t/*.t))
 
-$(B)/tests/unit/%: tests/unit/%.c tests/tap.h $(B)/libsuture.a
+$(B)/tests/unit/%: tests/unit/%.c tests/tap.h $(B)/internal.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/libsuture.a $(LIBS) -lpthread
+	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 
 # Victims are ordinary programs of other people: none of our flags.
-$(B)/tests/victims/%: tests/victims/%.c Makefile tests/tests.mk
-	@mkdir -p $(@D)
-	$(CC) -O2 -g -D_GNU_SOURCE -Wall -Wextra $< -o $@ $$(sed -n '1s|^// link: ||p' $<) -lpthread
+VICTIM_CC = -O2 -g -D_GNU_SOURCE -Wall -Wextra
 
-victims: $(VICTIM)
+$(B)/tests/victims/%: tests/victims/%.c tests/victims/victim.h Makefile tests/tests.mk
+	@mkdir -p $(@D)
+	$(CC) $(VICTIM_CC) $< -o $@ $$(sed -n '1s|^// link: ||p' $<) -lpthread
+
+$(B)/tests/victims/sums-nopie $(B)/tests/victims/sums-static: tests/victims/sums.c
+$(B)/tests/victims/forms-nopie: tests/victims/forms.c
+$(B)/tests/victims/twins: tests/victims/twins/other.c
+
+$(B)/tests/victims/sums-musl: tests/victims/sums.c tests/victims/victim.h tests/tests.mk
+	@mkdir -p $(@D)
+	musl-gcc $(VICTIM_CC) -static -no-pie $< -o $@
+
+# A 32-bit program without a 32-bit C library.
+$(B)/tests/victims/tiny32: tests/victims/tiny32.s tests/tests.mk
+	@mkdir -p $(@D)
+	as --32 $< -o $@.o && ld -m elf_i386 $@.o -o $@
+
+# 10,000 functions, in parts so that they compile side by side. -O1: as good for our purpose,
+# in a third of the time.
+MANY       := $(B)/tests/victims/many.d
+MANY_PARTS := 0 1 2 3 4 5 6 7
+$(MANY)/part-%.c: tests/victims/gen-many.py
+	@mkdir -p $(@D)
+	tests/victims/gen-many.py $* $(words $(MANY_PARTS)) > $@.new && mv $@.new $@
+
+$(MANY)/part-%.o: $(MANY)/part-%.c tests/victims/many/many.h
+	$(CC) -O1 -foptimize-sibling-calls -fno-reorder-blocks-and-partition -Itests/victims/many -c $< -o $@
+
+$(B)/tests/victims/many: tests/victims/many/main.c $(MANY_PARTS:%=$(MANY)/part-%.o) \
+                         tests/victims/many/many.h tests/victims/victim.h
+	$(CC) $(VICTIM_CC) -Itests/victims $< $(filter %.o,$^) -o $@ -lpthread
+
+.SECONDARY: $(MANY_PARTS:%=$(MANY)/part-%.c) $(MANY_PARTS:%=$(MANY)/part-%.o)
+
+$(B)/tests/%.so: tests/preload/%.c tests/tests.mk
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -D_GNU_SOURCE -Wall -Wextra -shared -fPIC $< -o $@ -ldl
+
+victims: $(VICTIM) $(PRELOAD)
 
 # One test at a time: `make check T=tests/t/count-redis.t`.
 check: deps-check all $(UNIT) victims

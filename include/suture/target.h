@@ -18,10 +18,10 @@
  *   -EOPNOTSUPP every matching site was refused
  *   -ETIMEDOUT the threads could not be stopped in time; nothing was changed
  *
- * Thread safety: one thread at a time per session, and attach, detach and revert from one and
- * the same thread (the kernel ties a tracer to its thread). No function may be called from a
- * signal handler. The calling process must not wait for unknown children (waitpid(-1))
- * meanwhile: stop reports of the target would be taken away.
+ * Thread safety: one thread at a time per session; sessions are independent. Attach, detach and
+ * revert work in a thread of their own while the caller waits, all signals blocked there. No
+ * function may be called from a signal handler. The calling process must not wait for unknown
+ * children (waitpid(-1)) meanwhile: stop reports of the target would be taken away.
  */
 #ifndef SUTURE_TARGET_H
 #define SUTURE_TARGET_H
@@ -35,10 +35,12 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 struct suture_target;
 
-/* How far long work has got: `done` of `total` in step `what`. Called from the session's thread,
- * never while the target is stopped. */
+/* How far long work has got: `done` of `total` (0: unknown) in step `what`. Called from a thread
+ * of the library while the session's own waits, never while the target is stopped. */
 typedef void (*suture_progress_fn)(const char *what, size_t done, size_t total, void *arg);
 
 struct suture_target_options {
@@ -102,8 +104,9 @@ int suture_target_open(pid_t pid, const struct suture_target_options *options,
  */
 int suture_target_count(struct suture_target *target, const char *spec);
 
-/* Put all sites in place. 0 if at least one is counted, also when others are refused;
- * -EOPNOTSUPP if all were refused (see refusals), and nothing was changed. */
+/* Put all sites in place. 0 if at least one is counted, also when others of a glob are refused;
+ * -EOPNOTSUPP if all were refused, or the one site of a specification that is no glob (see the
+ * refusals): nothing was changed then. */
 int suture_target_attach(struct suture_target *target);
 
 /* Refresh `hits` of every probe; does not touch the target. Returns 1 once the process and all
@@ -143,6 +146,8 @@ int suture_target_status(pid_t pid, struct suture_status *out);
 /* Undo what a dead suture left in `pid` and in every process that shares its memory. Returns the
  * number of processes cleaned (0: nothing was there), -EBUSY if the owner is alive. */
 int suture_target_revert(pid_t pid, const struct suture_target_options *options);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

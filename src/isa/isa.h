@@ -29,17 +29,21 @@ enum isa_class {
 	ISA_CALL_INDIRECT, /* call through a register or memory */
 	ISA_JUMP_INDIRECT, /* jump through a register or memory */
 	ISA_RETURN,
-	ISA_LANDING,       /* marks a legal target of indirect branches (endbr64) */
-	ISA_SYSCALL,       /* enters the kernel and may block there */
-	ISA_TRAP,          /* raises an exception by design: int3, ud2, hlt, int n */
-	ISA_PINNED,        /* must execute where it stands: xbegin, far transfers, iret, ... */
+	ISA_LANDING, /* marks a legal target of indirect branches (endbr64) */
+	ISA_SYSCALL, /* enters the kernel and may block there */
+	ISA_TRAP,    /* raises an exception by design: int3, ud2, hlt, int n */
+	ISA_PINNED,  /* must execute where it stands: xbegin, far transfers, iret, ... */
 };
 
 struct isa_insn {
 	uint8_t length; /* bytes */
 	enum isa_class class;
-	bool has_target;   /* `target` is meaningful */
-	uint64_t target;   /* destination of a direct branch or call, or the PC-relative operand */
+	bool has_target; /* `target` is meaningful */
+	/*
+	 * Destination of a direct branch or call; else the PC-relative operand's address, which
+	 * for an indirect branch or call is where its destination is kept.
+	 */
+	uint64_t target;
 };
 
 /*

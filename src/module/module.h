@@ -23,7 +23,8 @@ enum { MODULE_BUILD_ID_MAX = 64 };
  * Open an x86-64 ELF executable or shared object at `path`. `debug_root` is prefixed to the
  * places where separate debug files are looked for (/usr/lib/debug/.build-id/xx/yyy.debug and
  * .gnu_debuglink beside the file); "" for this system's root, NULL to look for none.
- * -ENOEXEC: not an ELF file, not x86-64 (32-bit included), or damaged.
+ * -ENOEXEC: not an ELF file, not x86-64 (32-bit included), or damaged; a FIFO, a directory, a
+ * device. A debug file that does not match (build ID; without one, the link's CRC) is ignored.
  */
 int module_open(const char *path, const char *debug_root, struct module **out);
 void module_close(struct module *module);
@@ -37,7 +38,7 @@ bool module_is_go(const struct module *module);
 /* True for ET_EXEC, whose addresses are absolute (bias 0). */
 bool module_is_fixed(const struct module *module);
 
-/* ELF address of a byte of the file that lies in an executable PT_LOAD, and back. */
+/* ELF address of a byte of the file that lies in an executable PT_LOAD, and back; or -ENOENT. */
 int module_offset_to_vaddr(const struct module *module, uint64_t offset, uint64_t *vaddr);
 int module_vaddr_to_offset(const struct module *module, uint64_t vaddr, uint64_t *offset);
 
@@ -45,11 +46,11 @@ int module_vaddr_to_offset(const struct module *module, uint64_t vaddr, uint64_t
 int module_read(const struct module *module, uint64_t vaddr, void *buffer, size_t size);
 
 struct module_symbol {
-	const char *name;    /* owned by the module; a version suffix (@…) is cut off */
+	const char *name; /* owned by the module; a version suffix (@…) is cut off */
 	uint64_t vaddr;
-	uint64_t size;       /* 0: not known */
-	bool indirect;       /* STT_GNU_IFUNC: the address is the resolver's */
-	bool is_global;      /* STB_GLOBAL or STB_WEAK */
+	uint64_t size;  /* 0: not known */
+	bool indirect;  /* STT_GNU_IFUNC: the address is the resolver's */
+	bool is_global; /* STB_GLOBAL or STB_WEAK */
 };
 
 /*
@@ -59,7 +60,10 @@ struct module_symbol {
  */
 size_t module_symbols(struct module *module, const struct module_symbol **symbols);
 
-/* The symbol whose extent holds `vaddr`; NULL if none. Prefers global names, then shorter ones. */
+/*
+ * The symbol whose extent holds `vaddr`; NULL if none. Of nested extents the one that starts
+ * last; of aliases a global name, then the shorter one.
+ */
 const struct module_symbol *module_symbol_at(struct module *module, uint64_t vaddr);
 
 /*
@@ -88,7 +92,8 @@ enum module_danger {
 	MODULE_DANGER_INDIRECT = 1 << 1,    /* an indirect jump may (see below) */
 	MODULE_DANGER_LANDING_PAD = 1 << 2, /* a landing pad of an LSDA lies in it */
 	MODULE_DANGER_RSEQ = 1 << 3,        /* overlaps an rseq critical section or abort target */
-	MODULE_DANGER_UNKNOWN = 1 << 4,     /* no FDE covers it, or the function does not decode */
+	MODULE_DANGER_UNKNOWN = 1 << 4,     /* no FDE covers it, or the function does not decode,
+	                                       or is too much to look at */
 };
 
 /*
@@ -97,13 +102,20 @@ enum module_danger {
  * `dangers[i]` is a set of enum module_danger, 0 if nobody but the instruction before can get
  * there. Conservative: a false alarm is allowed (and should be rare), a miss is not.
  *
- *   BRANCH       any direct branch or call anywhere in the module's executable sections:
- *                32-bit displacements at every byte position are taken to be branches;
- *                8-bit ones are decoded in every function within reach.
+ *   BRANCH       any direct branch or call anywhere in the module's executable segments:
+ *                32-bit displacements are looked for behind a branch's opcode at every byte
+ *                position, whether an instruction starts there or not (LEA counts too); 8-bit
+ *                ones are decoded within reach, from a known start, else taken by their bytes.
  *   INDIRECT     the function (all its FDEs) contains an indirect jump whose call-frame row
  *                is not proven different from the row at each instruction boundary in range.
+ *                Jumps to retpolines, and returns with something pushed, are indirect jumps.
  *   LANDING_PAD  from the LSDA of the FDE. An LSDA that cannot be read is MODULE_DANGER_UNKNOWN.
- *   RSEQ         __rseq_cs descriptors: start, length and abort address.
+ *   RSEQ         __rseq_cs descriptors: start, length and abort address with its signature.
+ *   UNKNOWN      also for Go's code, and for an FDE that no symbol names and that does not
+ *                begin as functions do: it may be the cold fragment of any function.
+ *
+ * -EINVAL: the ranges are not as said above, or not in an executable segment. -EFBIG: more than
+ * 2 GB of text, or ranges further apart than that.
  */
 int module_dangers(struct module *module, const struct module_range *ranges, size_t n,
                    uint32_t *dangers);

@@ -48,6 +48,8 @@ __attribute__((format(printf, 2, 3))) void port_error(struct port *port, const c
 int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct thread *thread)
         port_must_check;
 void thread_resume(struct thread *thread);
+/* What the thread, at rest, has registered; -ENOENT if nothing. */
+int thread_rseq(const struct thread *thread, struct process_rseq *out) port_must_check;
 /* Wait for a stop of a traced thread; the wait status, or -ETIMEDOUT, -ESRCH. */
 int thread_wait(pid_t tid, uint64_t deadline_ns, int *status) port_must_check;
 /* Thread IDs of the process, allocated; -ESRCH. */

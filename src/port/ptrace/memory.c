@@ -215,21 +215,31 @@ static int rseq_area(pid_t tid, struct rseq_configuration *out)
 	return out->address ? 0 : -ENOENT;
 }
 
+int thread_rseq(const struct thread *thread, struct process_rseq *out)
+{
+	struct rseq_configuration area;
+	int64_t offset;
+	int rc = rseq_area(thread->tid, &area);
+
+	if (rc)
+		return rc;
+	offset = (int64_t)(area.address - thread->regs.fs_base);
+	if (offset != (int32_t)offset)
+		return -ENOENT;
+	*out = (struct process_rseq){(int32_t)offset, area.signature};
+	return 0;
+}
+
 int process_rseq(struct port *port, struct process_rseq *out)
 {
 	for (size_t i = 0; i < port->thread_count; i++) {
-		const struct thread *thread = &port->threads[i];
-		struct rseq_configuration area;
-		int32_t offset;
+		struct process_rseq own;
 
-		if (rseq_area(thread->tid, &area))
-			return -ENOTSUP;
-		offset = (int32_t)(area.address - thread->regs.fs_base);
-		if ((int64_t)(area.address - thread->regs.fs_base) != offset)
+		if (thread_rseq(&port->threads[i], &own))
 			return -ENOTSUP;
 		if (i == 0)
-			*out = (struct process_rseq){offset, area.signature};
-		else if (offset != out->offset || area.signature != out->signature)
+			*out = own;
+		else if (own.offset != out->offset || own.signature != out->signature)
 			return -ENOTSUP;
 	}
 	return port->thread_count ? 0 : -ENOTSUP;

@@ -109,7 +109,7 @@ struct process_shared {
 	uint64_t data_address; /* in the process; a multiple of the page size */
 	uint64_t data_size;    /* bytes, likewise */
 	uint64_t file_size;    /* bytes, likewise; at least data_size + one page */
-	uint64_t calls;        /* offset in data of the PROCESS_CALLS_SIZE bytes for process_call */
+	uint64_t calls;        /* offset in the data of PROCESS_CALLS_SIZE bytes that the stub reads */
 	uint8_t *memory;       /* our mapping of all of it */
 	uint64_t device, inode;
 };
@@ -117,27 +117,33 @@ enum {
 	PROCESS_PAGE = 4096,
 	PROCESS_CALLS_SIZE = 3 * PROCESS_PAGE,
 };
-
-/* Make the memfd in the process and map it here. Nothing is mapped there yet. */
-int process_shared_create(struct port *port, uint64_t file_size,
-                          struct process_shared *shared) port_must_check;
-/* Map data and stub there. Then port_map_exec works. */
-int process_shared_map(struct port *port) port_must_check;
 /* Name of the mapping in /proc/PID/maps. */
 #define PROCESS_SHARED_NAME "/memfd:suture"
 
+/* Make the memfd in the process and map it here; nothing is mapped there yet. *rseq is what one
+ * of its threads has registered, signature 0 if nothing. */
+int process_shared_create(struct port *port, uint64_t file_size,
+                          struct process_rseq *rseq) port_must_check;
+/* Say where the data goes; hands out the description. */
+void process_shared_layout(struct port *port, uint64_t data_address, uint64_t data_size,
+                           uint64_t calls, struct process_shared *shared);
+/* Map data and stub there. Then port_map_exec works. -EEXIST: the address has been taken. */
+int process_shared_map(struct port *port) port_must_check;
+/* Let go of our side. */
+void process_shared_release(struct port *port);
+
 /* Adopt the shared memory that is mapped in the process (our own before a fork, or a dead
- * owner's). -ENOENT: nothing of ours. Reads of its data go through port_read. */
-int process_shared_adopt(struct port *port, uint64_t calls, uint64_t data_address,
-                         uint64_t data_size) port_must_check;
+ * owner's). -ENOENT: nothing of ours is at that address. */
+int process_shared_adopt(struct port *port, const struct process_shared *shared) port_must_check;
 /* Close file descriptors that a killed owner left open there. Returns their number. */
 int process_shared_close_leftovers(struct port *port) port_must_check;
 
 /* ---- the family (family.c) ---------------------------------------------------------------------- */
 
-/* Processes that map the memfd `inode` of `device`; at most `capacity` are stored, the number
- * found is returned. */
-int process_family(uint64_t device, uint64_t inode, pid_t *pids, size_t capacity) port_must_check;
+/* Processes that map the memfd; at most `capacity` are stored, the number found is returned.
+ * Of `shared` only inode, device and data_address matter. */
+int process_family(const struct process_shared *shared, pid_t *pids, size_t capacity)
+        port_must_check;
 
 /* ---- kernel uprobes (uprobe.c) -------------------------------------------------------------------- */
 

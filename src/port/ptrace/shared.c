@@ -62,10 +62,7 @@ void process_close(struct port *port)
 {
 	if (!port)
 		return;
-	if (port->shared.memory)
-		munmap(port->shared.memory, port->shared.file_size);
-	if (port->shared_fd >= 0)
-		close(port->shared_fd);
+	process_shared_release(port);
 	if (port->mem >= 0)
 		close(port->mem);
 	if (port->pidfd >= 0)
@@ -121,7 +118,27 @@ static int open_memfd(struct port *port, int remote_fd)
 	return 0;
 }
 
-int process_shared_create(struct port *port, uint64_t file_size, struct process_shared *shared)
+void process_shared_layout(struct port *port, uint64_t data_address, uint64_t data_size,
+                           uint64_t calls, struct process_shared *shared)
+{
+	port->shared.data_address = data_address;
+	port->shared.data_size = data_size;
+	port->shared.calls = calls;
+	*shared = port->shared;
+}
+
+void process_shared_release(struct port *port)
+{
+	if (port->shared.memory)
+		munmap(port->shared.memory, port->shared.file_size);
+	if (port->shared_fd >= 0)
+		close(port->shared_fd);
+	port->shared_fd = port->shared_remote_fd = -1;
+	port->shared_mapped = false;
+	port->shared = (struct process_shared){0};
+}
+
+int process_shared_create(struct port *port, uint64_t file_size, struct process_rseq *rseq)
 {
 	struct remote_call call = {.number = SYS_memfd_create, .args = {0, MFD_CLOEXEC | MFD_EXEC}};
 	struct borrowed b;
@@ -135,6 +152,8 @@ int process_shared_create(struct port *port, uint64_t file_size, struct process_
 		call.args[1] = MFD_CLOEXEC;
 		rc = borrowed_call(&b, &call);
 	}
+	if (thread_rseq(&b.thread, rseq))
+		*rseq = (struct process_rseq){0};
 	borrow_end(&b);
 	if (!rc)
 		rc = call_error(&call);
@@ -156,7 +175,9 @@ int process_shared_create(struct port *port, uint64_t file_size, struct process_
 			rc = -errno;
 		}
 	}
-	*shared = port->shared;
+	if (rc)
+		port_error(port, "shared memory of process %d can not be opened: %s", port->pid,
+		           strerror(-rc));
 	return rc;
 }
 
@@ -311,8 +332,7 @@ int port_unmap_exec(struct port *port)
 	return rc;
 }
 
-int process_shared_adopt(struct port *port, uint64_t calls, uint64_t data_address,
-                         uint64_t data_size)
+int process_shared_adopt(struct port *port, const struct process_shared *shared)
 {
 	struct process_maps maps;
 	const struct process_mapping *m;
@@ -320,13 +340,10 @@ int process_shared_adopt(struct port *port, uint64_t calls, uint64_t data_addres
 
 	if (rc)
 		return rc;
-	m = process_maps_find(&maps, data_address);
-	if (m && strcmp(m->path, PROCESS_SHARED_NAME) == 0) {
-		port->shared.device = m->device;
-		port->shared.inode = m->inode;
-		port->shared.data_address = data_address;
-		port->shared.data_size = data_size;
-		port->shared.calls = calls;
+	m = process_maps_find(&maps, shared->data_address);
+	if (m && m->inode == shared->inode && m->device == shared->device) {
+		port->shared = *shared;
+		port->shared.memory = NULL;
 		port->shared_mapped = true;
 	} else {
 		rc = -ENOENT;

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * plan.c - a kind for every site, cheapest first: pun, window, kernel uprobe; or a refusal.
+ *
+ * Nothing in the target changes here. A pun costs up to a page, so beyond `pun_pages` windows are
+ * preferred, which share pages; what is left then takes puns up to `pages`.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "session.h"
+
+enum {
+	PUN_LENGTH = 5,
+	UPROBES_MAX = 256, /* each costs tens of milliseconds to take away */
+	CLEAR_OF_HEAP = 256 << 20,
+	CLEAR_OF_STACK = 256 << 20,
+	LOWEST_ADDRESS = 1 << 20,
+};
+#define USER_END 0x7ffffffff000ull
+
+void site_refuse(struct site *site, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (site->error)
+		return;
+	site->error = error;
+	va_start(args, format);
+	if (vasprintf(&site->reason, format, args) < 0)
+		site->reason = NULL;
+	va_end(args);
+}
+
+/* ---- sites from probes ------------------------------------------------------------------------ */
+
+static int compare_sites(const void *a, const void *b)
+{
+	const struct site *x = a, *y = b;
+
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+static int collect_sites(struct suture_target *t)
+{
+	size_t kept = 0;
+
+	t->sites = calloc(t->probe_count + 1, sizeof(*t->sites));
+	if (!t->sites)
+		return -ENOMEM;
+	for (size_t i = 0; i < t->probe_count; i++)
+		t->sites[i] = (struct site){.address = t->probes[i].address,
+		                            .vaddr = t->probes[i].vaddr,
+		                            .module = t->probes[i].module};
+	qsort(t->sites, t->probe_count, sizeof(*t->sites), compare_sites);
+	for (size_t i = 0; i < t->probe_count; i++)
+		if (!kept || t->sites[kept - 1].address != t->sites[i].address)
+			t->sites[kept++] = t->sites[i];
+	t->site_count = kept;
+	for (size_t i = 0; i < t->probe_count; i++) {
+		struct site key = {.address = t->probes[i].address};
+		struct site *site =
+		        bsearch(&key, t->sites, kept, sizeof(*t->sites), compare_sites);
+
+		t->probes[i].site = (uint32_t)(site - t->sites);
+	}
+	return 0;
+}
+
+/* ---- what is at a site --------------------------------------------------------------------------- */
+
+/* Somebody else's breakpoint, or code that is not the file's: never ours to build on. */
+static void check_bytes(struct suture_target *t, struct site *site)
+{
+	const struct target_module *m = &t->modules[site->module];
+	uint8_t file[sizeof(site->code)];
+	int n = module_read(m->module, site->vaddr, file, sizeof(file));
+	size_t size = n > 0 ? (size_t)n : 0;
+
+	while (size && port_read(t->port, site->address, site->code, size))
+		size--; /* the mapping ends here */
+	site->code_size = (uint8_t)size;
+	if (!size) {
+		site_refuse(site, -EFAULT, "0x%" PRIx64 " of %s is not mapped", site->vaddr, m->name);
+		return;
+	}
+	for (size_t i = 0; i < size && i < PUN_LENGTH; i++) {
+		if (site->code[i] == file[i])
+			continue;
+		if (site->code[i] == isa_x86_64.trap[0])
+			site_refuse(site, -EBUSY,
+			            "a breakpoint of another tool is at 0x%" PRIx64
+			            " (a kernel uprobe, as bpftrace, perf and tracefs place them); remove "
+			            "it first",
+			            site->vaddr + i);
+		else
+			site_refuse(site, -EBUSY,
+			            "the code at 0x%" PRIx64
+			            " is not that of the file %s: another tool has patched it (an "
+			            "optimised uprobe, a hook)",
+			            site->vaddr + i, m->name);
+	}
+	/* Beyond the five bytes that a pun needs, foreign bytes only end what may be displaced. */
+	for (size_t i = PUN_LENGTH; i < size; i++)
+		if (site->code[i] != file[i])
+			site->code_size = size = (uint8_t)i;
+}
+
+static void check_boundary(struct suture_target *t, struct site *site)
+{
+	struct module *module = t->modules[site->module].module;
+	uint64_t start, end, at;
+
+	if (module_function_extent(module, site->vaddr, &start, &end))
+		return; /* nothing is known: the user's word counts */
+	for (at = start; at < site->vaddr;) {
+		uint8_t code[ISA_INSN_MAX];
+		struct isa_insn insn;
+		int n = module_read(module, at, code, sizeof(code));
+
+		n = n > 0 ? isa_x86_64.decode(code, (size_t)n, at, &insn) : n;
+		if (n <= 0)
+			return; /* data among the code: the same */
+		if (at + (uint64_t)n > site->vaddr) {
+			site_refuse(site, -EINVAL,
+			            "0x%" PRIx64 " is inside the instruction at 0x%" PRIx64
+			            "; a probe needs the first byte of one",
+			            site->vaddr, at);
+			return;
+		}
+		at += (uint64_t)n;
+	}
+}
+
+static void inspect(struct suture_target *t, struct site *site)
+{
+	struct module *module = t->modules[site->module].module;
+	const struct module_symbol *symbol = module_symbol_at(module, site->vaddr);
+	struct isa_insn insn;
+	int n;
+
+	if (symbol && symbol->indirect && symbol->vaddr == site->vaddr) {
+		site_refuse(site, -EINVAL,
+		            "%s is an indirect function (IFUNC): its address is the resolver's; name "
+		            "the implementation that it chooses",
+		            symbol->name);
+		return;
+	}
+	check_bytes(t, site);
+	if (site->error)
+		return;
+	check_boundary(t, site);
+	n = isa_x86_64.decode(site->code, site->code_size, site->address, &insn);
+	if (n <= 0) {
+		site_refuse(site, -EILSEQ, "the bytes at 0x%" PRIx64 " are no instruction",
+		            site->vaddr);
+		return;
+	}
+	site->length = (uint8_t)n;
+	if (module_rseq_overlaps(module, site->vaddr, site->vaddr + PUN_LENGTH))
+		site_refuse(site, -EINVAL,
+		            "0x%" PRIx64
+		            " is in a restartable sequence (rseq), which a probe would always restart",
+		            site->vaddr);
+}
+
+/* May the first instruction run elsewhere? */
+static bool displaceable(const struct site *site)
+{
+	uint8_t copy[ISA_DISPLACED_MAX];
+
+	return isa_x86_64.relocate(site->code, site->length, site->address, site->address + 4096,
+	                           copy, sizeof(copy)) > 0;
+}
+
+/* Distance to the next probed address, which must stay out of what this site changes or needs
+ * unchanged. */
+static uint64_t room(const struct suture_target *t, size_t index)
+{
+	for (size_t i = index + 1; i < t->site_count; i++)
+		if (!t->sites[i].error)
+			return t->sites[i].address - t->sites[index].address;
+	return UINT64_MAX;
+}
+
+/* ---- where nothing may be placed ------------------------------------------------------------------ */
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct port_range *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+static bool heap_follows(const struct suture_target *t, const struct process_maps *maps, size_t i)
+{
+	const struct process_mapping *m = &maps->list[i];
+
+	if (strcmp(m->path, "[heap]") == 0)
+		return true;
+	/* The break starts behind the executable, which is the lowest file. */
+	return t->module_count && i + 1 < maps->count && m->inode == t->modules[0].inode &&
+	       maps->list[i + 1].start - m->end > CLEAR_OF_HEAP;
+}
+
+static int make_space(struct suture_target *t)
+{
+	struct process_maps maps;
+	struct port_range *ranges;
+	size_t n = 0, kept = 0;
+	int rc = process_maps_read(process_member(t->pid), &maps);
+
+	if (rc)
+		return rc;
+	ranges = calloc(maps.count + 3, sizeof(*ranges));
+	if (!ranges) {
+		process_maps_free(&maps);
+		return -ENOMEM;
+	}
+	ranges[n++] = (struct port_range){0, LOWEST_ADDRESS};
+	ranges[n++] = (struct port_range){USER_END, UINT64_MAX};
+	for (size_t i = 0; i < maps.count; i++) {
+		struct port_range range = {maps.list[i].start, maps.list[i].end};
+
+		if (heap_follows(t, &maps, i))
+			range.end += CLEAR_OF_HEAP;
+		if (strcmp(maps.list[i].path, "[stack]") == 0)
+			range.start -= CLEAR_OF_STACK;
+		ranges[n++] = range;
+	}
+	process_maps_free(&maps);
+	qsort(ranges, n, sizeof(*ranges), compare_ranges);
+	for (size_t i = 0; i < n; i++) {
+		if (kept && ranges[i].start <= ranges[kept - 1].end) {
+			if (ranges[i].end > ranges[kept - 1].end)
+				ranges[kept - 1].end = ranges[i].end;
+		} else {
+			ranges[kept++] = ranges[i];
+		}
+	}
+	rc = tramp_space_new(ranges, kept, t->options.pun_pages, &t->space);
+	free(ranges);
+	return rc;
+}
+
+/* ---- kinds ------------------------------------------------------------------------------------------ */
+
+static void try_pun(struct suture_target *t, size_t index)
+{
+	struct site *site = &t->sites[index];
+
+	if (t->options.no_pun || site->code_size < PUN_LENGTH || room(t, index) < PUN_LENGTH)
+		return;
+	if (tramp_pun_x86(t->space, site->code, site->address, &site->trampoline) == 0)
+		site->kind = SUTURE_SITE_PUN;
+}
+
+static void try_window(struct suture_target *t, size_t index)
+{
+	struct site *site = &t->sites[index];
+	uint64_t start, end, left = room(t, index);
+	size_t size = site->code_size;
+
+	if (module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end) == 0 &&
+	    end - site->vaddr < size)
+		size = end - site->vaddr;
+	if (tramp_window_x86(t->space, site->code, size, site->address, &site->window))
+		return;
+	if (left < site->window.length) {
+		tramp_release(t->space, site->window.trampoline, TRAMP_JUMP);
+		tramp_release(t->space, site->window.continuation, TRAMP_JUMP);
+		return;
+	}
+	site->trampoline = site->window.trampoline;
+	site->kind = SUTURE_SITE_WINDOW;
+}
+
+/* Could a window be here, and which boundaries in it must be proven unreachable? */
+static bool window_range(struct suture_target *t, const struct site *site,
+                         struct module_range *range)
+{
+	uint64_t start, end;
+
+	if (site->kind || site->error || site->length > 4 || !displaceable(site) ||
+	    module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end))
+		return false;
+	range->start = site->vaddr + site->length + 1;
+	range->end = site->vaddr + site->length + 5 + (site->length == 4);
+	return range->end <= end;
+}
+
+static void try_windows_of(struct suture_target *t, uint32_t module, size_t *indices,
+                           struct module_range *ranges, uint32_t *dangers)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->site_count; i++)
+		if (t->sites[i].module == module && window_range(t, &t->sites[i], &ranges[n]) &&
+		    (!n || ranges[n].start >= ranges[n - 1].end))
+			indices[n++] = i;
+	if (!n || module_dangers(t->modules[module].module, ranges, n, dangers))
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (!dangers[i])
+			try_window(t, indices[i]);
+}
+
+static int try_windows(struct suture_target *t)
+{
+	size_t *indices = calloc(t->site_count + 1, sizeof(*indices));
+	struct module_range *ranges = calloc(t->site_count + 1, sizeof(*ranges));
+	uint32_t *dangers = calloc(t->site_count + 1, sizeof(*dangers));
+	int rc = indices && ranges && dangers ? 0 : -ENOMEM;
+
+	for (size_t m = 0; m < t->module_count && !rc; m++)
+		if (t->modules[m].module)
+			try_windows_of(t, (uint32_t)m, indices, ranges, dangers);
+	free(indices);
+	free(ranges);
+	free(dangers);
+	return rc;
+}
+
+static bool uprobes_exist(void)
+{
+	return access("/sys/bus/event_source/devices/uprobe/type", R_OK) == 0;
+}
+
+static void try_uprobes(struct suture_target *t)
+{
+	bool exist = uprobes_exist();
+	unsigned used = 0;
+
+	for (size_t i = 0; i < t->site_count; i++)
+		used += !t->sites[i].error && t->sites[i].kind == SUTURE_SITE_UPROBE;
+
+	for (size_t i = 0; i < t->site_count; i++) {
+		struct site *site = &t->sites[i];
+
+		if (site->kind || site->error)
+			continue; /* settled */
+		if (!t->options.no_uprobe && exist && used < UPROBES_MAX) {
+			site->kind = SUTURE_SITE_UPROBE;
+			used++;
+			continue;
+		}
+		site_refuse(site, -EOPNOTSUPP,
+		            "no jump fits there (%s), and %s",
+		            room(t, i) < PUN_LENGTH ? "the next probe is fewer than 5 bytes away"
+		            : !displaceable(site)   ? "its first instruction must run where it stands"
+		                                    : "no trampoline address is free that its bytes can "
+		                                      "name, or code can arrive inside it",
+		            t->options.no_uprobe ? "kernel uprobes are switched off"
+		            : !exist             ? "this kernel has no uprobes"
+		                                 : "256 kernel uprobes are in use already; name fewer "
+		                                   "functions");
+	}
+}
+
+int target_check_exact(struct suture_target *t)
+{
+	size_t usable = 0;
+
+	for (size_t i = 0; i < t->probe_count; i++) {
+		const struct site *site = &t->sites[t->probes[i].site];
+
+		usable += !site->error;
+		if (site->error && t->specs[t->probes[i].spec].exact)
+			return target_fail(t, -EOPNOTSUPP, "%s: %s", t->specs[t->probes[i].spec].text,
+			                   site->reason);
+	}
+	return usable ? 0 : target_fail(t, -EOPNOTSUPP, "every site was refused");
+}
+
+int target_plan(struct suture_target *t)
+{
+	int rc = collect_sites(t);
+
+	if (!rc)
+		rc = make_space(t);
+	if (rc)
+		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
+	for (size_t i = 0; i < t->site_count; i++) {
+		if (t->options.progress && i % 256 == 0)
+			t->options.progress("inspecting code", i, t->site_count,
+			                    t->options.progress_arg);
+		inspect(t, &t->sites[i]);
+	}
+	for (size_t i = 0; i < t->site_count; i++)
+		if (!t->sites[i].error && displaceable(&t->sites[i]))
+			try_pun(t, i);
+	tramp_space_limit(t->space, t->options.pages);
+	if (!t->options.no_window)
+		rc = try_windows(t);
+	for (size_t i = 0; i < t->site_count && !rc; i++)
+		if (!t->sites[i].error && !t->sites[i].kind && displaceable(&t->sites[i]))
+			try_pun(t, i);
+	if (rc)
+		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
+	try_uprobes(t);
+	rc = target_layout(t);
+	if (rc)
+		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
+	try_uprobes(t);
+	return target_check_exact(t);
+}

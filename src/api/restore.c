@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * restore.c - leave without a trace: original text, no memory of ours, in every process that
+ * shares it.
+ *
+ * A process may be forked while we work. Why the loop below ends with nothing left: a process
+ * can only be born with our mapping from a parent that has it. Say a scan of /proc finds nobody.
+ * Whoever had the mapping when the scan began existed all through the scan or lost it, and was
+ * not missed; a child born during the scan had a parent that would have been found. So nobody
+ * has it, and nobody can get it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include "session.h"
+
+enum { FAMILY_MAX = 512, ROUNDS_MAX = 200, FAILED_ROUNDS_MAX = 8, REVERT_TRIES_MIN = 12 };
+
+int lock_process(pid_t pid)
+{
+	char path[64];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	close(fd);
+	return rc;
+}
+
+/* Our mappings in a process, as sorted ranges. */
+static int our_ranges(pid_t pid, const struct process_shared *shared, struct port_range **ranges,
+                      size_t *count)
+{
+	struct process_maps maps;
+	int rc = process_maps_read(process_member(pid), &maps);
+
+	*count = 0;
+	*ranges = NULL;
+	if (rc)
+		return rc;
+	*ranges = calloc(maps.count + 1, sizeof(**ranges));
+	for (size_t i = 0; *ranges && i < maps.count; i++)
+		if (maps.list[i].inode == shared->inode && maps.list[i].device == shared->device)
+			(*ranges)[(*count)++] =
+			        (struct port_range){maps.list[i].start, maps.list[i].end};
+	process_maps_free(&maps);
+	return *ranges ? 0 : -ENOMEM;
+}
+
+static int restore_text(struct restore *r, struct port *port)
+{
+	struct patch_options options = {
+	        .deadline_ns = r->deadline_ns,
+	        .tries = r->tries > REVERT_TRIES_MIN ? r->tries : REVERT_TRIES_MIN,
+	};
+	struct port_range *ranges;
+	int rc = our_ranges(process_pid(port), &r->shared, &ranges, &options.vacate_count);
+
+	if (rc)
+		return rc;
+	options.vacate = ranges;
+	rc = patch_revert(port, r->registry, &options);
+	free(ranges);
+	if (process_stop_ns(port) > r->stop_ns)
+		r->stop_ns = process_stop_ns(port);
+	return rc;
+}
+
+static int restore_process(struct restore *r, pid_t pid, struct port *known)
+{
+	struct port *port = known;
+	int rc = 0;
+
+	if (!port) {
+		rc = process_open(pid, &port);
+		if (!rc)
+			rc = process_shared_adopt(port, &r->shared);
+	}
+	if (!rc)
+		rc = restore_text(r, port);
+	if (!rc)
+		rc = port_unmap_exec(port);
+	if (rc && rc != -ESRCH) {
+		char reason[sizeof(r->error)];
+
+		if (rc == -EBUSY)
+			snprintf(reason, sizeof(reason),
+			         "a thread of process %d stays inside a trampoline (in a signal handler?)",
+			         pid);
+		else if (process_check(pid, reason, sizeof(reason)) != PROCESS_TRACED)
+			snprintf(reason, sizeof(reason), "%s",
+			         port && *process_error(port) ? process_error(port) : strerror(-rc));
+		snprintf(r->error, sizeof(r->error), "%s", reason);
+	}
+	if (port != known)
+		process_close(port);
+	/* One that ended, or called exec, has nothing of ours any more. */
+	if (rc == -ESRCH || rc == -ENOENT)
+		return 0;
+	r->processes += !rc;
+	return rc;
+}
+
+int restore_family(struct restore *r, struct port *known)
+{
+	pid_t pids[FAMILY_MAX], known_pid = known ? process_pid(known) : 0;
+	int rc = 0, failed_rounds = 0;
+
+	r->error[0] = 0;
+	for (int round = 0; round < ROUNDS_MAX && failed_rounds < FAILED_ROUNDS_MAX; round++) {
+		int n = process_family(&r->shared, pids, FAMILY_MAX);
+
+		if (n <= 0)
+			return n;
+		rc = 0;
+		/* The eldest first: it is the one that forks. */
+		for (int i = 0; i < n && i < FAMILY_MAX; i++) {
+			int one = restore_process(r, pids[i], pids[i] == known_pid ? known : NULL);
+
+			rc = one ? one : rc;
+		}
+		failed_rounds += rc != 0;
+	}
+	return rc ? rc : -EBUSY;
+}
+
+/* ---- what a dead owner left ------------------------------------------------------------------------ */
+
+static const struct process_mapping *find_data(const struct process_maps *maps)
+{
+	for (size_t i = 0; i < maps->count; i++)
+		if (strcmp(maps->list[i].path, PROCESS_SHARED_NAME) == 0 &&
+		    maps->list[i].offset == 0 && maps->list[i].write)
+			return &maps->list[i];
+	return NULL;
+}
+
+static bool journal_valid(const struct journal *j, const struct process_mapping *m)
+{
+	uint64_t size = m->end - m->start;
+
+	return j->magic == JOURNAL_MAGIC && j->data_address == m->start && j->data_size == size &&
+	       j->calls % 8 == 0 && j->calls < size && size - j->calls >= PROCESS_CALLS_SIZE &&
+	       j->registry % 8 == 0 && j->registry < size && size - j->registry >= j->registry_size &&
+	       j->registry_size >= sizeof(struct patch_registry);
+}
+
+/* Journal and registry as they are in the process; *registry is allocated. -ENOENT: none. */
+static int read_journal(struct port *port, struct journal *journal,
+                        struct patch_registry **registry, struct restore *r)
+{
+	struct process_maps maps;
+	const struct process_mapping *m;
+	int rc = process_maps_read(process_member(process_pid(port)), &maps);
+
+	*registry = NULL;
+	if (rc)
+		return rc;
+	m = find_data(&maps);
+	rc = m ? port_read(port, m->start, journal, sizeof(*journal)) : -ENOENT;
+	if (!rc && !journal_valid(journal, m))
+		rc = -EBADMSG;
+	if (!rc) {
+		r->shared = (struct process_shared){.device = m->device,
+		                                    .inode = m->inode,
+		                                    .data_address = journal->data_address,
+		                                    .data_size = journal->data_size,
+		                                    .calls = journal->calls};
+		*registry = malloc(journal->registry_size);
+		rc = *registry ? port_read(port, m->start + journal->registry, *registry,
+		                           journal->registry_size)
+		               : -ENOMEM;
+	}
+	process_maps_free(&maps);
+	if (!rc && !patch_registry_valid(*registry, journal->registry_size, PROCESS_PAGE))
+		rc = -EBADMSG;
+	r->registry = *registry;
+	if (rc) {
+		free(*registry);
+		*registry = NULL;
+	}
+	return rc;
+}
+
+int restore_leftovers(pid_t pid, const struct suture_target_options *options, char *error,
+                      size_t error_size)
+{
+	struct restore r = {.deadline_ns = options->deadline_ns, .tries = options->tries};
+	struct patch_registry *registry = NULL;
+	struct journal journal;
+	struct port *port;
+	int rc = process_open(pid, &port);
+
+	if (rc)
+		return rc;
+	rc = read_journal(port, &journal, &registry, &r);
+	if (rc == 0) {
+		rc = restore_family(&r, NULL);
+		rc = rc ? rc : (int)r.processes;
+		if (r.error[0])
+			snprintf(error, error_size, "%s", r.error);
+	} else if (rc == -EBADMSG) {
+		snprintf(error, error_size,
+		         "process %d holds memory of a suture whose journal is damaged; nothing was "
+		         "changed",
+		         pid);
+	} else if (rc == -ENOENT) {
+		rc = process_shared_close_leftovers(port);
+		rc = rc > 0 ? 1 : rc;
+		if (rc < 0)
+			snprintf(error, error_size, "%s", process_error(port));
+	}
+	free(registry);
+	process_close(port);
+	return rc;
+}
+
+struct revert_work {
+	pid_t pid;
+	const struct suture_target_options *options;
+	char error[512];
+};
+
+static int revert_work(void *arg)
+{
+	struct revert_work *w = arg;
+
+	return restore_leftovers(w->pid, w->options, w->error, sizeof(w->error));
+}
+
+int suture_target_revert(pid_t pid, const struct suture_target_options *given)
+{
+	struct suture_target_options options;
+	struct revert_work w = {.pid = pid, .options = &options};
+	enum process_refusal refusal;
+	char text[256];
+	int lock, rc;
+
+	options_default(&options, given);
+	refusal = process_check(pid, text, sizeof(text));
+	if (refusal)
+		return thread_fail(refusal_errno(refusal), "%s", text);
+	lock = lock_process(pid);
+	if (lock < 0)
+		return thread_fail(lock, lock == -EBUSY ? "another suture works on process %d"
+		                                        : "process %d can not be locked",
+		                   pid);
+	rc = run_tracing(revert_work, &w);
+	close(lock);
+	if (rc < 0)
+		return thread_fail(rc, "%s", w.error[0] ? w.error : strerror(-rc));
+	return rc;
+}
+
+int suture_target_status(pid_t pid, struct suture_status *out)
+{
+	struct patch_registry *registry;
+	struct restore r = {0};
+	struct journal journal;
+	struct port_range *ranges;
+	enum process_refusal refusal;
+	struct port *port;
+	char text[256];
+	size_t mappings = 0;
+	int rc, lock, sites = 0;
+
+	*out = (struct suture_status){0};
+	refusal = process_check(pid, text, sizeof(text));
+	/* Looking does not need to trace. */
+	if (refusal && refusal != PROCESS_TRACED && refusal != PROCESS_SECCOMP &&
+	    refusal != PROCESS_SHADOW_STACK)
+		return thread_fail(refusal_errno(refusal), "%s", text);
+	rc = process_open(pid, &port);
+	if (rc)
+		return thread_fail(rc, "process %d can not be opened: %s", pid, strerror(-rc));
+	rc = read_journal(port, &journal, &registry, &r);
+	if (!rc) {
+		pid_t pids[1];
+		int family = process_family(&r.shared, pids, 1);
+		uint64_t start = 0;
+
+		sites = patch_count(port, registry);
+		rc = our_ranges(pid, &r.shared, &ranges, &mappings);
+		free(ranges);
+		out->processes = family > 0 ? (unsigned)family : 0;
+		out->owner = (pid_t)journal.owner;
+		lock = lock_process(pid);
+		out->owner_alive = lock == -EBUSY ||
+		                   (process_start_time(out->owner, &start) == 0 &&
+		                    start == journal.owner_start);
+		if (lock >= 0)
+			close(lock);
+	}
+	process_close(port);
+	free(registry);
+	out->sites = sites > 0 ? (unsigned)sites : 0;
+	out->mappings = (unsigned)mappings;
+	if (rc == -ENOENT)
+		return 0;
+	if (rc == -EBADMSG)
+		return thread_fail(rc, "process %d holds memory of a suture whose journal is damaged",
+		                   pid);
+	return rc ? thread_fail(rc, "process %d: %s", pid, strerror(-rc)) : 0;
+}

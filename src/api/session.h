@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* session.h - inside of suture_target: shared by the files of api. */
+#ifndef SUTURE_SESSION_H
+#define SUTURE_SESSION_H
+
+#include <pthread.h>
+#include "module/module.h"
+#include "patch/patch.h"
+#include "process.h"
+#include "suture/target.h"
+#include "tramp/tramp.h"
+
+/* ---- what is mapped in the target ----------------------------------------------------------- */
+
+struct target_module {
+	char *name; /* base name of the file */
+	char *path;
+	uint64_t device, inode;
+	uint64_t bias;
+	uint64_t start, end; /* mapping that names the file */
+	struct module *module; /* NULL until opened */
+	int error;             /* of the attempt to open it */
+};
+
+/* ---- probes and sites -------------------------------------------------------------------------- */
+
+/* One code address that is to be counted; several probes may share it. */
+struct site {
+	uint64_t address, vaddr;
+	uint32_t module;
+	int error; /* 0 or why it is refused, negative errno */
+	char *reason;
+	enum suture_site_kind kind; /* 0: not planned yet */
+	uint8_t code[32]; /* original bytes from the site on */
+	uint8_t code_size;
+	uint8_t length;  /* of the first instruction */
+	uint64_t trampoline, body; /* where the jump leads, where the code is */
+	uint64_t rest;             /* code of a window's continuation */
+	struct tramp_rseq rseq;
+	struct tramp_window window;
+	uint32_t cell;
+	struct process_uprobe uprobe;
+	uint64_t hits;
+};
+
+/* What a specification named. */
+struct probe {
+	uint32_t spec;
+	const char *symbol; /* NULL: none; owned by the module */
+	uint64_t offset;
+	uint64_t address, vaddr;
+	uint32_t module;
+	uint32_t site; /* index, once planned */
+};
+
+struct spec {
+	char *text;
+	bool exact; /* names one site: a refusal of it is an error of the whole */
+};
+
+/* ---- the journal: the data part of the shared memory --------------------------------------------- */
+
+#define JOURNAL_MAGIC 0x0001657275747573ull /* "suture", 1 */
+
+struct journal {
+	uint64_t magic;
+	uint64_t data_address, data_size;
+	uint64_t calls;    /* offset of PROCESS_CALLS_SIZE bytes */
+	uint64_t registry; /* offset of struct patch_registry */
+	uint64_t registry_size;
+	int64_t owner;
+	uint64_t owner_start; /* clock ticks since boot */
+};
+
+/* Offsets in the shared memory. */
+struct layout {
+	uint64_t registry, registry_size, calls, table, descriptors, shared_cells, cells;
+	uint64_t stride; /* of the cells of one CPU */
+	uint64_t data_size, trampolines, file_size;
+	uint32_t cpus;
+	uint64_t data_address;
+};
+
+struct suture_target {
+	pid_t pid;
+	struct suture_target_options options;
+	struct port *port;
+	int lock;
+
+	struct target_module *modules;
+	size_t module_count;
+	struct spec *specs;
+	size_t spec_count;
+	struct probe *probes;
+	size_t probe_count, probe_capacity;
+	struct site *sites; /* sorted by address */
+	size_t site_count;
+	uint32_t *listed, *refused; /* probes that are counted, and that are not */
+	size_t listed_count, refused_count;
+
+	bool attached;
+	struct tramp_space *space;
+	struct tramp_counters counters;
+	struct layout layout;
+	struct process_shared shared;
+	struct patch_registry *registry; /* in the shared memory */
+	unsigned processes;
+	struct suture_pause pause;
+	char error[1024];
+};
+
+__attribute__((format(printf, 3, 4))) int target_fail(struct suture_target *target, int error,
+                                                      const char *format, ...);
+/* Text for suture_target_error(NULL). */
+__attribute__((format(printf, 2, 3))) int thread_fail(int error, const char *format, ...);
+
+/* worker.c: run fn in a thread of its own, all signals blocked. When it ends, the kernel lets go
+ * of everything it traced. */
+int run_tracing(int (*fn)(void *arg), void *arg);
+
+/* modules.c */
+int target_load_modules(struct suture_target *target);
+/* Opens it on first use; 0 or negative errno. */
+int target_open_module(struct suture_target *target, size_t index);
+void target_free_modules(struct suture_target *target);
+
+/* plan.c: choose a kind for every site, or refuse it. */
+int target_plan(struct suture_target *target);
+/* A specification that names one site can not do without it; a whole without any site neither. */
+int target_check_exact(struct suture_target *target);
+__attribute__((format(printf, 3, 4))) void site_refuse(struct site *site, int error,
+                                                       const char *format, ...);
+
+/* build.c: the shared memory's contents. */
+/* Where everything goes, the bodies of all trampolines included. A site whose body can not be
+ * where its jump leads is planned anew without a jump. */
+int target_layout(struct suture_target *target);
+/* The bodies' code, for the counters that are set. Also a second time, for shorter ones. */
+int target_build_bodies(struct suture_target *target);
+/* Contents of the memory, bodies included. */
+void target_fill_memory(struct suture_target *target);
+void target_sum_cells(struct suture_target *target);
+
+/* restore.c */
+struct restore {
+	const struct patch_registry *registry;
+	struct process_shared shared;
+	uint64_t deadline_ns;
+	unsigned tries;
+	unsigned processes; /* out: restored */
+	uint64_t stop_ns;   /* out: longest stop */
+	char error[256];
+};
+/* Every process that maps the memory, until none is left. `known`: port of one of them, or NULL. */
+int restore_family(struct restore *restore, struct port *known);
+/* What a dead owner left in the process. Returns the processes cleaned. */
+int restore_leftovers(pid_t pid, const struct suture_target_options *options, char *error,
+                      size_t error_size);
+/* One suture a process: an open descriptor that holds the lock, -EBUSY. */
+int lock_process(pid_t pid);
+
+/* The errno of the public interface for a process that can not be worked on. */
+int refusal_errno(enum process_refusal refusal);
+
+void options_default(struct suture_target_options *out,
+                     const struct suture_target_options *given);
+
+#endif

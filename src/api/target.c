@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+/* target.c - a session with another process, from open to close. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "session.h"
+
+enum {
+	DEFAULT_DEADLINE_NS = 250000000,
+	DEFAULT_TRIES = 4,
+	DEFAULT_PUN_PAGES = 256,
+	DEFAULT_PAGES = 16384,
+	MAP_TRIES = 4,
+};
+static __thread char thread_error[1024];
+
+int target_fail(struct suture_target *t, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(t->error, sizeof(t->error), format, args);
+	va_end(args);
+	return error;
+}
+
+int thread_fail(int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(thread_error, sizeof(thread_error), format, args);
+	va_end(args);
+	return error;
+}
+
+const char *suture_target_error(const struct suture_target *t)
+{
+	return t ? t->error : thread_error;
+}
+
+const char *suture_site_kind_name(enum suture_site_kind kind)
+{
+	static const char *const names[] = {"none", "pun", "window", "uprobe"};
+
+	return kind >= SUTURE_SITE_PUN && kind <= SUTURE_SITE_UPROBE ? names[kind] : names[0];
+}
+
+const char *suture_counter_kind_name(enum suture_counter_kind counter)
+{
+	static const char *const names[] = {"none", "rseq", "lock", "kernel"};
+
+	return counter >= SUTURE_COUNTER_RSEQ && counter <= SUTURE_COUNTER_KERNEL ? names[counter]
+	                                                                          : names[0];
+}
+
+void options_default(struct suture_target_options *out, const struct suture_target_options *given)
+{
+	*out = (struct suture_target_options){.size = sizeof(*out)};
+	if (given)
+		memcpy(out, given, given->size < sizeof(*out) ? given->size : sizeof(*out));
+	if (!out->deadline_ns)
+		out->deadline_ns = DEFAULT_DEADLINE_NS;
+	if (!out->tries)
+		out->tries = DEFAULT_TRIES;
+	if (!out->pages)
+		out->pages = DEFAULT_PAGES;
+	if (!out->pun_pages)
+		out->pun_pages = DEFAULT_PUN_PAGES;
+	if (out->pun_pages > out->pages)
+		out->pun_pages = out->pages;
+}
+
+int refusal_errno(enum process_refusal refusal)
+{
+	switch (refusal) {
+	case PROCESS_OK:
+		return 0;
+	case PROCESS_GONE:
+	case PROCESS_IS_THREAD:
+	case PROCESS_IS_ZOMBIE:
+		return -ESRCH;
+	case PROCESS_NOT_X86_64:
+		return -ENOEXEC;
+	default:
+		return -EPERM;
+	}
+}
+
+int suture_target_open(pid_t pid, const struct suture_target_options *options,
+                       struct suture_target **out)
+{
+	enum process_refusal refusal;
+	struct suture_target *t;
+	char text[256];
+	int rc;
+
+	*out = NULL;
+	refusal = process_check(pid, text, sizeof(text));
+	if (refusal)
+		return thread_fail(refusal_errno(refusal), "%s", text);
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return thread_fail(-ENOMEM, "out of memory");
+	t->pid = pid;
+	options_default(&t->options, options);
+	t->lock = lock_process(pid);
+	rc = t->lock < 0 ? t->lock : process_open(pid, &t->port);
+	if (rc) {
+		suture_target_close(t);
+		return rc == -EBUSY ? thread_fail(rc, "another suture works on process %d", pid)
+		       : rc == -ESRCH ? thread_fail(rc, "no process %d", pid)
+		                      : thread_fail(rc, "process %d can not be opened: %s", pid,
+		                                    strerror(-rc));
+	}
+	*out = t;
+	return 0;
+}
+
+void suture_target_close(struct suture_target *t)
+{
+	if (!t)
+		return;
+	if (t->attached)
+		(void)suture_target_detach(t);
+	for (size_t i = 0; i < t->site_count; i++) {
+		process_uprobe_close(&t->sites[i].uprobe);
+		free(t->sites[i].reason);
+	}
+	for (size_t i = 0; i < t->spec_count; i++)
+		free(t->specs[i].text);
+	free(t->sites);
+	free(t->specs);
+	free(t->probes);
+	free(t->listed);
+	free(t->refused);
+	target_free_modules(t);
+	tramp_space_free(t->space);
+	process_close(t->port);
+	if (t->lock >= 0)
+		close(t->lock);
+	free(t);
+}
+
+/* ---- attach ------------------------------------------------------------------------------------- */
+
+static bool any_go(const struct suture_target *t)
+{
+	for (size_t i = 0; i < t->module_count; i++)
+		if (t->modules[i].module && module_is_go(t->modules[i].module))
+			return true;
+	return false;
+}
+
+static void progress(struct suture_target *t, const char *what)
+{
+	if (t->options.progress)
+		t->options.progress(what, 0, 0, t->options.progress_arg);
+}
+
+/* All at rest, nothing written yet. */
+static int begin_attach(void *arg)
+{
+	struct suture_target *t = arg;
+	struct process_rseq rseq;
+
+	if (t->registry && t->counters.kind == TRAMP_COUNTER_RSEQ &&
+	    (process_rseq(t->port, &rseq) || rseq.offset != t->counters.rseq_offset ||
+	     rseq.signature != t->counters.rseq_signature))
+		return -EPROTOTYPE; /* not every thread can: count with locked instructions */
+	for (size_t i = 0; i < t->site_count; i++) {
+		struct site *site = &t->sites[i];
+		int rc;
+
+		if (site->error || site->kind != SUTURE_SITE_UPROBE || site->uprobe.count)
+			continue;
+		rc = process_uprobe_open(t->port, site->address, &site->uprobe);
+		if (rc)
+			site_refuse(site, -EOPNOTSUPP,
+			            "no jump fits there, and the kernel refuses a uprobe: %s%s",
+			            strerror(-rc),
+			            rc == -EPERM || rc == -EACCES ? " (needs CAP_PERFMON)" : "");
+	}
+	return target_check_exact(t);
+}
+
+static size_t clear_ranges(const struct suture_target *t, struct port_range *ranges)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->site_count; i++) {
+		const struct site *site = &t->sites[i];
+
+		if (!site->error && site->kind == SUTURE_SITE_WINDOW)
+			ranges[n++] = (struct port_range){site->address + site->window.first + 1,
+			                                  site->address + site->window.length};
+	}
+	return n;
+}
+
+static int apply(struct suture_target *t)
+{
+	struct patch_registry none = {0};
+	struct port_range *clear = calloc(t->site_count + 1, sizeof(*clear));
+	struct patch_options options = {
+	        .deadline_ns = t->options.deadline_ns,
+	        .tries = t->options.tries,
+	        .clear = clear,
+	        .begin = begin_attach,
+	        .arg = t,
+	};
+	size_t failed = 0;
+	int rc;
+
+	if (!clear)
+		return target_fail(t, -ENOMEM, "out of memory");
+	options.clear_count = clear_ranges(t, clear);
+	t->error[0] = 0;
+	rc = patch_apply(t->port, t->registry ? t->registry : &none, &options, &failed);
+	t->pause.attach_ns = process_stop_ns(t->port);
+	free(clear);
+	if (rc == -EUCLEAN)
+		target_fail(t, -EOPNOTSUPP,
+		            "the code at 0x%lx changed while it was looked at (another tool?); "
+		            "nothing was written",
+		            (unsigned long)t->registry->sites[failed].address);
+	else if (rc == -EBUSY)
+		target_fail(t, -ETIMEDOUT,
+		            "a thread of process %d stays inside the code to be changed; nothing was "
+		            "changed",
+		            t->pid);
+	else if (rc && !t->error[0])
+		target_fail(t, rc, "%s",
+		            *process_error(t->port) ? process_error(t->port) : strerror(-rc));
+	return rc == -EUCLEAN ? -EOPNOTSUPP : rc == -EBUSY ? -ETIMEDOUT : rc;
+}
+
+static struct restore restore_of(struct suture_target *t)
+{
+	return (struct restore){
+	        .registry = t->registry,
+	        .shared = t->shared,
+	        .deadline_ns = t->options.deadline_ns,
+	        .tries = t->options.tries,
+	};
+}
+
+/* Bodies for the counters that the threads can use. */
+static int build(struct suture_target *t, enum tramp_counter kind)
+{
+	int rc;
+
+	t->counters.kind = kind;
+	rc = target_build_bodies(t);
+	if (!rc)
+		target_fill_memory(t);
+	return rc ? target_fail(t, rc, "trampolines can not be built: %s", strerror(-rc)) : 0;
+}
+
+static int map_memory(struct suture_target *t)
+{
+	struct process_rseq rseq;
+	struct port_pages *pages;
+	enum tramp_counter kind;
+	size_t count;
+	int rc = process_shared_create(t->port, t->layout.file_size, &rseq);
+
+	if (!rc) {
+		kind = t->options.no_rseq || !rseq.signature ? TRAMP_COUNTER_LOCK
+		                                             : TRAMP_COUNTER_RSEQ;
+		t->counters.rseq_offset = rseq.offset;
+		t->counters.rseq_signature = rseq.signature;
+		process_shared_layout(t->port, t->layout.data_address, t->layout.data_size,
+		                      t->layout.calls, &t->shared);
+		rc = tramp_layout(t->space, t->layout.trampolines, &pages, &count);
+	}
+	if (rc)
+		return target_fail(t, rc, "%s", process_error(t->port));
+	rc = build(t, kind);
+	if (!rc) {
+		rc = process_shared_map(t->port);
+		if (!rc)
+			rc = port_map_exec(t->port, pages, count);
+		if (rc)
+			target_fail(t, rc, "%s", process_error(t->port));
+	}
+	free(pages);
+	return rc;
+}
+
+/* Take back whatever an attach that failed has mapped. */
+static void unmap(struct suture_target *t)
+{
+	struct restore r = restore_of(t);
+
+	if (t->shared.inode && t->registry)
+		(void)restore_family(&r, t->port);
+	(void)!process_shared_close_leftovers(t->port);
+	process_shared_release(t->port);
+	t->shared = (struct process_shared){0};
+	t->registry = NULL;
+}
+
+static void forget_plan(struct suture_target *t)
+{
+	for (size_t i = 0; i < t->site_count; i++) {
+		process_uprobe_close(&t->sites[i].uprobe);
+		free(t->sites[i].reason);
+	}
+	free(t->sites);
+	tramp_space_free(t->space);
+	t->sites = NULL;
+	t->site_count = 0;
+	t->space = NULL;
+}
+
+static int attach_once(struct suture_target *t)
+{
+	int rc = target_plan(t);
+
+	if (rc)
+		return rc;
+	progress(t, "mapping trampolines");
+	if (tramp_space_pages(t->space))
+		rc = map_memory(t);
+	if (!rc)
+		rc = apply(t);
+	if (rc == -EPROTOTYPE) {
+		rc = build(t, TRAMP_COUNTER_LOCK);
+		if (!rc)
+			rc = apply(t);
+	}
+	if (rc)
+		unmap(t);
+	return rc;
+}
+
+static int attach_work(void *arg)
+{
+	struct suture_target *t = arg;
+	int rc = restore_leftovers(t->pid, &t->options, t->error, sizeof(t->error));
+
+	if (rc < 0)
+		return t->error[0] ? rc : target_fail(t, rc, "%s", strerror(-rc));
+	process_set_go(t->port, any_go(t));
+	/* An address that was free may be taken by the time we map: look again. */
+	for (int try = 0; try < MAP_TRIES; try++) {
+		if (try)
+			forget_plan(t);
+		rc = attach_once(t);
+		if (rc != -EEXIST)
+			break;
+	}
+	return rc;
+}
+
+static int list_probes(struct suture_target *t)
+{
+	free(t->listed);
+	free(t->refused);
+	t->listed_count = t->refused_count = 0;
+	t->listed = calloc(t->probe_count + 1, sizeof(*t->listed));
+	t->refused = calloc(t->probe_count + 1, sizeof(*t->refused));
+	if (!t->listed || !t->refused)
+		return target_fail(t, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < t->probe_count && t->sites; i++) {
+		if (t->sites[t->probes[i].site].error)
+			t->refused[t->refused_count++] = (uint32_t)i;
+		else
+			t->listed[t->listed_count++] = (uint32_t)i;
+	}
+	return 0;
+}
+
+int suture_target_attach(struct suture_target *t)
+{
+	pid_t pids[1];
+	int rc, listed;
+
+	if (t->attached)
+		return target_fail(t, -EBUSY, "already attached");
+	if (!t->probe_count)
+		return target_fail(t, -EINVAL, "nothing to count");
+	forget_plan(t);
+	t->error[0] = 0;
+	rc = run_tracing(attach_work, t);
+	listed = list_probes(t);
+	if (rc && process_gone(t->port))
+		return target_fail(t, -ESRCH, "process %d has ended", t->pid);
+	if (rc || listed)
+		return rc ? rc : listed;
+	t->attached = true;
+	t->processes = 1;
+	if (t->shared.inode) {
+		int family = process_family(&t->shared, pids, 1);
+
+		t->processes = family > 0 ? (unsigned)family : 1;
+	}
+	return 0;
+}
+
+/* ---- while attached --------------------------------------------------------------------------- */
+
+static void read_hits(struct suture_target *t)
+{
+	target_sum_cells(t);
+	for (size_t i = 0; i < t->site_count; i++)
+		if (t->sites[i].uprobe.count)
+			(void)!process_uprobe_read(&t->sites[i].uprobe, &t->sites[i].hits);
+}
+
+int suture_target_read(struct suture_target *t)
+{
+	pid_t pids[1];
+
+	read_hits(t);
+	if (!t->attached || !process_gone(t->port))
+		return 0;
+	return !t->shared.inode || process_family(&t->shared, pids, 1) <= 0;
+}
+
+struct detach_work {
+	struct suture_target *target;
+	struct restore restore;
+};
+
+static int detach_work(void *arg)
+{
+	struct detach_work *w = arg;
+
+	return restore_family(&w->restore, w->target->port);
+}
+
+int suture_target_detach(struct suture_target *t)
+{
+	struct detach_work w = {t, restore_of(t)};
+	pid_t pids[1];
+	int rc = 0, family;
+
+	if (!t->attached)
+		return 0;
+	if (t->shared.inode) {
+		family = process_family(&t->shared, pids, 1);
+		t->processes = family > 1 ? (unsigned)family : 1;
+		rc = run_tracing(detach_work, &w);
+		t->pause.detach_ns = w.restore.stop_ns;
+	}
+	read_hits(t);
+	if (rc)
+		return target_fail(t, rc == -EBUSY ? -ETIMEDOUT : rc, "%s",
+		                   w.restore.error[0] ? w.restore.error : strerror(-rc));
+	for (size_t i = 0; i < t->site_count; i++) {
+		if (t->options.progress && t->sites[i].uprobe.count)
+			t->options.progress("removing kernel uprobes", i, t->site_count,
+			                    t->options.progress_arg);
+		process_uprobe_close(&t->sites[i].uprobe);
+	}
+	t->attached = false;
+	return 0;
+}
+
+/* ---- results ------------------------------------------------------------------------------------ */
+
+size_t suture_target_probes(const struct suture_target *t)
+{
+	return t->listed_count;
+}
+
+int suture_target_probe(const struct suture_target *t, size_t index, struct suture_probe *out)
+{
+	const struct probe *probe;
+	const struct site *site;
+
+	if (index >= t->listed_count)
+		return -ERANGE;
+	probe = &t->probes[t->listed[index]];
+	site = &t->sites[probe->site];
+	*out = (struct suture_probe){
+	        .spec = t->specs[probe->spec].text,
+	        .module = t->modules[probe->module].name,
+	        .symbol = probe->symbol,
+	        .offset = probe->offset,
+	        .address = probe->address,
+	        .vaddr = probe->vaddr,
+	        .kind = site->kind,
+	        .counter = site->kind == SUTURE_SITE_UPROBE              ? SUTURE_COUNTER_KERNEL
+	                   : t->counters.kind == TRAMP_COUNTER_RSEQ ? SUTURE_COUNTER_RSEQ
+	                                                            : SUTURE_COUNTER_LOCK,
+	        .hits = site->hits,
+	};
+	return 0;
+}
+
+size_t suture_target_refusals(const struct suture_target *t)
+{
+	return t->refused_count;
+}
+
+int suture_target_refusal(const struct suture_target *t, size_t index, struct suture_refusal *out)
+{
+	const struct probe *probe;
+	const struct site *site;
+
+	if (index >= t->refused_count)
+		return -ERANGE;
+	probe = &t->probes[t->refused[index]];
+	site = &t->sites[probe->site];
+	*out = (struct suture_refusal){
+	        .spec = t->specs[probe->spec].text,
+	        .module = t->modules[probe->module].name,
+	        .symbol = probe->symbol,
+	        .address = probe->address,
+	        .error = site->error,
+	        .reason = site->reason ? site->reason : strerror(-site->error),
+	};
+	return 0;
+}
+
+unsigned suture_target_processes(const struct suture_target *t)
+{
+	return t->processes;
+}
+
+void suture_target_pause(const struct suture_target *t, struct suture_pause *out)
+{
+	*out = t->pause;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* cli.h - the parts of the suture command. */
+#ifndef SUTURE_CLI_H
+#define SUTURE_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <suture/target.h>
+
+#define NS_PER_S  1000000000ull
+#define NS_PER_MS 1000000ull
+
+/* Exit statuses; suture(1) documents them. */
+enum exit_status {
+	STATUS_DONE = 0,
+	STATUS_INTERNAL = 1,
+	STATUS_USAGE = 2,
+	STATUS_PROCESS = 3,
+	STATUS_REFUSED = 4,
+	STATUS_TIMEOUT = 5,
+};
+
+/* --- args.c: what was asked for --------------------------------------------------------- */
+
+enum command { COMMAND_COUNT, COMMAND_REVERT, COMMAND_STATUS, COMMAND_HELP, COMMAND_VERSION };
+
+struct arguments {
+	enum command command;
+	const char *topic; /* of COMMAND_HELP; NULL: suture itself */
+	pid_t pid;
+	bool json;
+	bool bounded; /* --for was given */
+	uint64_t for_ns;
+	uint64_t interval_ns;
+	struct suture_target_options options;
+	char **specs;
+	size_t spec_count;
+};
+
+/* STATUS_DONE or STATUS_USAGE; the complaint has been printed then. */
+int arguments_parse(int argc, char **argv, struct arguments *out);
+
+/* --- help.c ----------------------------------------------------------------------------- */
+
+/* NULL: no such command. The topic NULL is suture itself. */
+const char *help_text(const char *topic);
+
+/* --- message.c: what goes to standard error --------------------------------------------- */
+
+/* One line, "suture: ...", with control characters made harmless. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Complain with the library's text for `error`, and return the exit status that goes with it. */
+int complain_error(const struct suture_target *target, int error);
+int status_of_error(int error);
+
+/* A line that overwrites itself, if standard error is a terminal; slow work only. */
+void progress_show(const char *what, size_t done, size_t total);
+void progress_clear(void);
+
+/* --- signals.c: requests to end, as events instead of interruptions ---------------------- */
+
+enum event { EVENT_NONE, EVENT_END, EVENT_RESIZE, EVENT_SUSPEND };
+
+/* From here on no signal interrupts anything; returns a descriptor to poll, or negative errno. */
+int signals_hold(void);
+enum event signals_next(void);
+/* Give up the processor as the terminal asked; returns when continued. */
+void signals_suspend(void);
+/* Forget what has come meanwhile and let signals do again what they usually do. */
+void signals_release(void);
+
+/* --- text.c: names from foreign files, made fit to print --------------------------------- */
+
+#define TEXT_WHOLE SIZE_MAX
+
+/* `text` in at most `columns` columns, cut with an ellipsis, control characters as '?'. */
+void text_put(FILE *out, const char *text, size_t columns);
+const char *text_ellipsis(void);
+/* "MODULE:SYMBOL+0xOFFSET", usable as a specification. */
+void text_put_site(FILE *out, const struct suture_probe *probe, size_t columns);
+/* True if SPEC may match several functions. */
+bool text_is_glob(const char *spec);
+uint64_t clock_ns(void);
+
+/* --- table.c: the counted sites, for people ---------------------------------------------- */
+
+struct table_row {
+	struct suture_probe probe;
+	uint64_t hits_before; /* at the previous sample */
+	double per_second;
+};
+
+struct table {
+	pid_t pid;
+	char name[32]; /* of the process */
+	const struct suture_target *target;
+	struct table_row *rows;   /* in the library's order */
+	struct table_row **order; /* by hits, most first */
+	size_t count;
+	uint64_t start_ns, sample_ns;
+};
+
+/* Where a table is printed. */
+struct table_space {
+	size_t width;  /* columns; TEXT_WHOLE: names are not cut */
+	size_t height; /* lines; 0: as many as there are rows */
+};
+
+int table_open(struct table *table, pid_t pid, const struct suture_target *target);
+/* Take over the hits that the library has read; rates are those since the previous sample. */
+void table_sample(struct table *table, uint64_t now_ns);
+void table_print_live(struct table *table, FILE *out, struct table_space space);
+/* All rows, with the mean rate until the last sample. */
+void table_print_final(struct table *table, FILE *out);
+void table_close(struct table *table);
+/* The sites that are not counted: at most `limit` lines. */
+void refusals_print(const struct suture_target *target, FILE *out, const char *prefix, size_t width,
+                    size_t limit);
+
+/* --- screen.c: a terminal that can be redrawn -------------------------------------------- */
+
+/* False: standard output is not a terminal, or one that cannot do it. */
+bool screen_open(void);
+void screen_size(struct table_space *out);
+/* Show `text`, from the top. Never blocks: a frame that the terminal does not take is lost. */
+void screen_draw(const char *text);
+/* Back to what the terminal showed before; the next screen_draw() covers it again. */
+void screen_leave(void);
+
+/* --- json.c ----------------------------------------------------------------------------- */
+
+int json_print_count(const struct suture_target *target, pid_t pid, FILE *out);
+int json_print_status(const struct suture_status *status, pid_t pid, FILE *out);
+
+/* --- count.c, revert.c: the commands ------------------------------------------------------ */
+
+int command_count(struct arguments *arguments);
+int command_revert(struct arguments *arguments);
+int command_status(const struct arguments *arguments);
+/* Write out what was printed; complains if that fails, and returns the exit status. */
+int finish_output(FILE *out);
+
+#endif

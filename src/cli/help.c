@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+/* help.c - what --help prints; suture(1) says it at length. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const char suture_help[] =
+        "Usage: suture COMMAND -p PID [OPTION]... [SPEC]...\n"
+        "Count calls in a process that is already running, then leave it as it was.\n"
+        "\n"
+        "Commands:\n"
+        "  count    count executions of functions or instructions\n"
+        "  revert   undo what a killed suture left in a process\n"
+        "  status   show what a suture has in a process\n"
+        "  help     explain a command: suture help COMMAND\n"
+        "\n"
+        "Options:\n"
+        "  --help     print this text, or that of a command: suture COMMAND --help\n"
+        "  --version  print the version\n"
+        "\n"
+        "Exit status: 0 done, 1 internal error, 2 usage, 3 no such process or no permission,\n"
+        "4 a site was refused, 5 the process could not be stopped in time.\n";
+
+static const char count_help[] =
+        "Usage: suture count -p PID [OPTION]... SPEC...\n"
+        "Count how often functions or instructions of process PID are executed, until the time\n"
+        "is up, Ctrl-C, or the process exits. Then restore the process and print the counts.\n"
+        "\n"
+        "SPEC:\n"
+        "  [MODULE:]NAME            a function; NAME may be a glob of *, ? and [...]\n"
+        "  [MODULE:]NAME+0xOFFSET   the instruction at that offset in it\n"
+        "  MODULE:0xADDRESS         the instruction at that address, as in the ELF file\n"
+        "  MODULE is the base name of a mapped file.\n"
+        "\n"
+        "Options:\n"
+        "  -p PID                the process\n"
+        "  --for DURATION        end after this time: 500ms, 10s, 2m, 1h; default: no limit\n"
+        "  --json                print a JSON object instead of the table\n"
+        "  --interval DURATION   time between two redraws on a terminal; default 1s\n"
+        "  --no-rseq             count with locked instructions even where rseq would do\n"
+        "  --kinds LIST          allow only these kinds of sites: pun,window,uprobe\n"
+        "  --pages N             use at most N pages of trampolines\n"
+        "  --max-pause DURATION  longest wait for the threads to stop, each try; default 250ms\n"
+        "  --help                print this text\n";
+
+static const char revert_help[] =
+        "Usage: suture revert -p PID\n"
+        "Undo what a killed suture left in process PID and in every process that shares its\n"
+        "memory. It is no error if there is nothing to undo.\n"
+        "\n"
+        "Options:\n"
+        "  -p PID   the process\n"
+        "  --help   print this text\n";
+
+static const char status_help[] = "Usage: suture status -p PID [--json]\n"
+                                  "Show what a suture, running or killed, has in process PID.\n"
+                                  "\n"
+                                  "Options:\n"
+                                  "  -p PID   the process\n"
+                                  "  --json   print a JSON object\n"
+                                  "  --help   print this text\n";
+
+static const char help_help[] = "Usage: suture help [COMMAND]\n"
+                                "Explain suture or one of its commands.\n";
+
+const char *help_text(const char *topic)
+{
+	static const struct {
+		const char *topic;
+		const char *text;
+	} texts[] = {
+	        {"count", count_help},
+	        {"revert", revert_help},
+	        {"status", status_help},
+	        {"help", help_help},
+	};
+
+	if (!topic)
+		return suture_help;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (!strcmp(texts[i].topic, topic))
+			return texts[i].text;
+	return NULL;
+}

@@ -1,0 +1,4 @@
+// link: -no-pie
+// SPDX-License-Identifier: MIT
+/* sums-nopie - sums.c, linked with -no-pie. */
+#include "sums.c"
