@@ -161,6 +161,7 @@ static void inspect(struct suture_target *t, struct site *site)
 		return;
 	}
 	site->length = (uint8_t)n;
+	site->steppable = insn.steppable;
 	if (module_rseq_overlaps(module, site->vaddr, site->vaddr + PUN_LENGTH))
 		site_refuse(site, -EINVAL,
 		            "0x%" PRIx64
@@ -343,7 +344,7 @@ static void try_uprobes(struct suture_target *t)
 
 		if (site->kind || site->error)
 			continue; /* settled */
-		if (!t->options.no_uprobe && exist && used < UPROBES_MAX) {
+		if (!t->options.no_uprobe && exist && site->steppable && used < UPROBES_MAX) {
 			site->kind = SUTURE_SITE_UPROBE;
 			used++;
 			continue;
@@ -356,6 +357,9 @@ static void try_uprobes(struct suture_target *t)
 		                                      "name, or code can arrive inside it",
 		            t->options.no_uprobe ? "kernel uprobes are switched off"
 		            : !exist             ? "this kernel has no uprobes"
+		            : !site->steppable
+		                    ? "a kernel uprobe, which single-steps it, would change what it "
+		                      "does; probe the next instruction"
 		                                 : "256 kernel uprobes are in use already; name fewer "
 		                                   "functions");
 	}

@@ -34,6 +34,7 @@ struct site {
 	uint8_t code[32]; /* original bytes from the site on */
 	uint8_t code_size;
 	uint8_t length;  /* of the first instruction */
+	bool steppable;
 	uint64_t trampoline, body; /* where the jump leads, where the code is */
 	uint64_t rest;             /* code of a window's continuation */
 	struct tramp_rseq rseq;

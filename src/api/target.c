@@ -201,6 +201,16 @@ static size_t clear_ranges(const struct suture_target *t, struct port_range *ran
 	return n;
 }
 
+static void warm_uprobes(struct suture_target *t, struct process_uprobe *warm)
+{
+	*warm = (struct process_uprobe){0};
+	for (size_t i = 0; i < t->site_count; i++)
+		if (!t->sites[i].error && t->sites[i].kind == SUTURE_SITE_UPROBE) {
+			(void)!process_uprobe_warm(t->port, t->sites[i].address, warm);
+			return;
+		}
+}
+
 static int apply(struct suture_target *t)
 {
 	struct patch_registry none = {0};
@@ -212,6 +222,7 @@ static int apply(struct suture_target *t)
 	        .begin = begin_attach,
 	        .arg = t,
 	};
+	struct process_uprobe warm;
 	size_t failed = 0;
 	int rc;
 
@@ -219,8 +230,10 @@ static int apply(struct suture_target *t)
 		return target_fail(t, -ENOMEM, "out of memory");
 	options.clear_count = clear_ranges(t, clear);
 	t->error[0] = 0;
+	warm_uprobes(t, &warm);
 	rc = patch_apply(t->port, t->registry ? t->registry : &none, &options, &failed);
 	t->pause.attach_ns = process_stop_ns(t->port);
+	process_uprobe_close(&warm);
 	free(clear);
 	if (rc == -EUCLEAN)
 		target_fail(t, -EOPNOTSUPP,

@@ -83,7 +83,7 @@ const char *text_ellipsis(void);
 void text_put_site(FILE *out, const struct suture_probe *probe, size_t columns);
 /* True if SPEC may match several functions. */
 bool text_is_glob(const char *spec);
-uint64_t clock_ns(void);
+uint64_t monotonic_ns(void);
 
 /* --- table.c: the counted sites, for people ---------------------------------------------- */
 
@@ -103,6 +103,8 @@ struct table {
 	uint64_t start_ns, sample_ns;
 };
 
+enum refusals { REFUSALS_ALL, REFUSALS_EXACT };
+
 /* Where a table is printed. */
 struct table_space {
 	size_t width;  /* columns; TEXT_WHOLE: names are not cut */
@@ -116,9 +118,11 @@ void table_print_live(struct table *table, FILE *out, struct table_space space);
 /* All rows, with the mean rate until the last sample. */
 void table_print_final(struct table *table, FILE *out);
 void table_close(struct table *table);
-/* The sites that are not counted: at most `limit` lines. */
-void refusals_print(const struct suture_target *target, FILE *out, const char *prefix, size_t width,
-                    size_t limit);
+/* Sites that are not counted, in at most `limit` lines. */
+void refusals_print(const struct suture_target *target, FILE *out, const char *prefix,
+                    enum refusals which, size_t width, size_t limit);
+/* Whether a specification that stands for one site was refused: nothing is counted then. */
+bool refusals_exact(const struct suture_target *target);
 
 /* --- screen.c: a terminal that can be redrawn -------------------------------------------- */
 
@@ -132,7 +136,8 @@ void screen_leave(void);
 
 /* --- json.c ----------------------------------------------------------------------------- */
 
-int json_print_count(const struct suture_target *target, pid_t pid, FILE *out);
+/* `counted`: false if nothing was put in place. */
+int json_print_count(const struct suture_target *target, pid_t pid, bool counted, FILE *out);
 int json_print_status(const struct suture_status *status, pid_t pid, FILE *out);
 
 /* --- count.c, revert.c: the commands ------------------------------------------------------ */

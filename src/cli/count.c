@@ -69,7 +69,7 @@ static void report_progress(const char *what, size_t done, size_t total, void *a
 /* Sleep until `until_ns`, a signal, or the end of the process. */
 static void wait_until(struct run *run, uint64_t until_ns)
 {
-	uint64_t now = clock_ns();
+	uint64_t now = monotonic_ns();
 	struct timespec timeout = {0};
 	struct pollfd fds[] = {
 	        {.fd = run->signals_fd, .events = POLLIN},
@@ -109,8 +109,10 @@ static int add_specs(struct run *run)
 
 static void complain_refusals(const struct suture_target *target)
 {
-	progress_clear();
-	refusals_print(target, stderr, "suture: ", TEXT_WHOLE, REFUSALS_STDERR);
+	/* What a glob left out is not what stands in the way. */
+	refusals_print(target, stderr,
+	               "suture: ", refusals_exact(target) ? REFUSALS_EXACT : REFUSALS_ALL,
+	               TEXT_WHOLE, REFUSALS_STDERR);
 }
 
 static int attach(struct run *run)
@@ -160,7 +162,7 @@ static int watch(struct run *run)
 	uint64_t next_draw = run->table.start_ns;
 
 	for (;;) {
-		uint64_t now = clock_ns(), check;
+		uint64_t now = monotonic_ns(), check;
 		int gone;
 
 		if (run->ending || now >= end)
@@ -196,7 +198,7 @@ static int restore_status(int error)
 
 static int detach(struct run *run)
 {
-	uint64_t give_up = clock_ns() + DETACH_TRY_FOR_NS;
+	uint64_t give_up = monotonic_ns() + DETACH_TRY_FOR_NS;
 	int pid = (int)run->arguments->pid, error;
 	bool told = false;
 
@@ -209,14 +211,14 @@ static int detach(struct run *run)
 		take_events(run);
 		if (error >= 0)
 			return STATUS_DONE;
-		retry = clock_ns() + DETACH_RETRY_NS;
+		retry = monotonic_ns() + DETACH_RETRY_NS;
 		if (retry > give_up)
 			break;
 		if (!told)
 			complain("cannot restore process %d yet, trying on: %s", pid,
 			         suture_target_error(run->target));
 		told = true;
-		while (clock_ns() < retry)
+		while (monotonic_ns() < retry)
 			wait_until(run, retry);
 	}
 	complain("process %d keeps its probes, which is harmless (%s); "
@@ -227,22 +229,11 @@ static int detach(struct run *run)
 
 /* --- report ----------------------------------------------------------------------------- */
 
-/* A name that stands for one function was asked for, and cannot be counted. */
-static bool exact_refused(const struct suture_target *target)
-{
-	struct suture_refusal refusal;
-
-	for (size_t i = 0; i < suture_target_refusals(target); i++)
-		if (suture_target_refusal(target, i, &refusal) == 0 && !text_is_glob(refusal.spec))
-			return true;
-	return false;
-}
-
-static int report(struct run *run)
+static int report(struct run *run, bool counted)
 {
 	if (!run->arguments->json) {
 		table_print_final(&run->table, stdout);
-	} else if (json_print_count(run->target, run->arguments->pid, stdout)) {
+	} else if (json_print_count(run->target, run->arguments->pid, counted, stdout)) {
 		complain("out of memory for the report");
 		return STATUS_INTERNAL;
 	}
@@ -266,15 +257,13 @@ static int count_attached(struct run *run)
 	}
 	run->live = !run->arguments->json && screen_open();
 	status = watch(run);
-	end_ns = clock_ns();
+	end_ns = monotonic_ns();
 	screen_leave();
 	status = first_failure(detach(run), status);
 	table_sample(&run->table, end_ns);
 	signals_release();
-	status = first_failure(status, report(run));
+	status = first_failure(status, report(run, true));
 	table_close(&run->table);
-	if (exact_refused(run->target))
-		status = first_failure(status, STATUS_REFUSED);
 	return status;
 }
 
@@ -291,7 +280,7 @@ static int count(struct run *run)
 	}
 	status = attach(run);
 	if (status == STATUS_REFUSED && run->arguments->json)
-		report(run);
+		report(run, false);
 	return status ? status : count_attached(run);
 }
 

@@ -103,15 +103,16 @@ static json_int_t microseconds(uint64_t ns)
 	return (json_int_t)((ns + 500) / 1000);
 }
 
-int json_print_count(const struct suture_target *target, pid_t pid, FILE *out)
+int json_print_count(const struct suture_target *target, pid_t pid, bool counted, FILE *out)
 {
 	struct suture_pause pause = {0};
 
 	suture_target_pause(target, &pause);
 	return json_print(json_pack("{si sI so so s{sI sI}}", "pid", (int)pid, "processes",
 	                            (json_int_t)suture_target_processes(target), "probes",
-	                            json_probes(target), "refused", json_refusals(target),
-	                            "stop_us", "attach", microseconds(pause.attach_ns), "detach",
+	                            counted ? json_probes(target) : json_array(), "refused",
+	                            json_refusals(target), "stop_us", "attach",
+	                            microseconds(pause.attach_ns), "detach",
 	                            microseconds(pause.detach_ns)),
 	                  out);
 }

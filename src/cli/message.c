@@ -110,8 +110,8 @@ static int progress_terminal(void)
 void progress_show(const char *what, size_t done, size_t total)
 {
 	static uint64_t shown_ns;
-	uint64_t now = clock_ns();
-	char line[PROGRESS_COLUMNS + 32];
+	uint64_t now = monotonic_ns();
+	char line[PROGRESS_COLUMNS + 64];
 	int size;
 
 	if (progress_terminal() < 0)
@@ -119,10 +119,12 @@ void progress_show(const char *what, size_t done, size_t total)
 	if (!work_ns)
 		work_ns = now;
 	if (now - work_ns < PROGRESS_AFTER_NS ||
-	    (now - shown_ns < PROGRESS_EVERY_NS && done < total))
+	    (now - shown_ns < PROGRESS_EVERY_NS && (done < total || !total)))
 		return;
 	shown_ns = now;
-	size = snprintf(line, sizeof(line), "\rsuture: %.30s %zu/%zu", what, done, total);
+	size = snprintf(line, sizeof(line), "\rsuture: %.30s", what);
+	if (total)
+		size += snprintf(line + size, sizeof(line) - (size_t)size, " %zu/%zu", done, total);
 	if (size > PROGRESS_COLUMNS)
 		size = PROGRESS_COLUMNS;
 	memset(line + size, ' ', (size_t)(PROGRESS_COLUMNS - size));

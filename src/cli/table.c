@@ -59,7 +59,7 @@ int table_open(struct table *table, pid_t pid, const struct suture_target *targe
 		table->rows[i].probe.hits = 0;
 		table->order[i] = &table->rows[i];
 	}
-	table->start_ns = table->sample_ns = clock_ns();
+	table->start_ns = table->sample_ns = monotonic_ns();
 	return 0;
 }
 
@@ -217,18 +217,42 @@ static void print_refusal(FILE *out, const char *prefix, const struct suture_ref
 	fputc('\n', out);
 }
 
-void refusals_print(const struct suture_target *target, FILE *out, const char *prefix, size_t width,
-                    size_t limit)
+static bool refusal_get(const struct suture_target *target, size_t index, enum refusals which,
+                        struct suture_refusal *out)
 {
-	size_t count = suture_target_refusals(target), shown = count;
+	return suture_target_refusal(target, index, out) == 0 &&
+	       (which == REFUSALS_ALL || !text_is_glob(out->spec));
+}
+
+static size_t refusals_count(const struct suture_target *target, enum refusals which)
+{
+	struct suture_refusal refusal;
+	size_t count = 0;
+
+	for (size_t i = 0; i < suture_target_refusals(target); i++)
+		count += refusal_get(target, i, which, &refusal);
+	return count;
+}
+
+bool refusals_exact(const struct suture_target *target)
+{
+	return refusals_count(target, REFUSALS_EXACT) > 0;
+}
+
+void refusals_print(const struct suture_target *target, FILE *out, const char *prefix,
+                    enum refusals which, size_t width, size_t limit)
+{
+	size_t count = refusals_count(target, which), shown = count;
 
 	if (count > limit)
 		shown = limit ? limit - 1 : 0;
-	for (size_t i = 0; i < shown; i++) {
+	for (size_t i = 0, printed = 0; printed < shown; i++) {
 		struct suture_refusal refusal;
 
-		if (suture_target_refusal(target, i, &refusal) == 0)
-			print_refusal(out, prefix, &refusal, width);
+		if (!refusal_get(target, i, which, &refusal))
+			continue;
+		print_refusal(out, prefix, &refusal, width);
+		printed++;
 	}
 	if (shown < count && limit)
 		fprintf(out, "%s%s and %zu more\n", prefix, text_ellipsis(), count - shown);
@@ -261,7 +285,7 @@ void table_print_live(struct table *table, FILE *out, struct table_space space)
 	         (double)(table->sample_ns - table->start_ns) / NS_PER_S);
 	print_heading(table, out, rest, space.width);
 	print_rows(table, out, shown, space.width);
-	refusals_print(table->target, out, "refused ", space.width, refused_lines);
+	refusals_print(table->target, out, "refused ", REFUSALS_ALL, space.width, refused_lines);
 }
 
 void table_print_final(struct table *table, FILE *out)
@@ -286,5 +310,5 @@ void table_print_final(struct table *table, FILE *out)
 		row->per_second = rate_of(row->probe.hits, seconds);
 	}
 	print_rows(table, out, table->count, TEXT_WHOLE);
-	refusals_print(table->target, out, "refused ", TEXT_WHOLE, REFUSALS_FINAL);
+	refusals_print(table->target, out, "refused ", REFUSALS_ALL, TEXT_WHOLE, REFUSALS_FINAL);
 }

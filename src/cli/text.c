@@ -104,7 +104,7 @@ bool text_is_glob(const char *spec)
 	return strpbrk(colon ? colon + 1 : spec, "*?[") != NULL;
 }
 
-uint64_t clock_ns(void)
+uint64_t monotonic_ns(void)
 {
 	struct timespec now;
 

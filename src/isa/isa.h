@@ -38,6 +38,9 @@ enum isa_class {
 struct isa_insn {
 	uint8_t length; /* bytes */
 	enum isa_class class;
+	/* May be executed under a single-step trap, as a kernel uprobe does it: false for what
+	 * shows the trap flag to the program (pushf), clears it (popf), or returns elsewhere. */
+	bool steppable;
 	bool has_target; /* `target` is meaningful */
 	/*
 	 * Destination of a direct branch or call; else the PC-relative operand's address, which

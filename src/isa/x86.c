@@ -155,6 +155,23 @@ static enum isa_class class_of(const ZydisDecodedInstruction *fields)
 	return x86_is_rip_relative(fields) ? ISA_PC_RELATIVE : ISA_PLAIN;
 }
 
+/* SDM vol. 3, 18.3.1.4: the trap follows the instruction, so TF is set while it runs. Linux also
+ * steps a copy of it elsewhere, and repairs the program counter for what it knows. */
+static bool is_steppable(const ZydisDecodedInstruction *fields, enum isa_class class)
+{
+	switch (fields->mnemonic) {
+	case ZYDIS_MNEMONIC_PUSHF:
+	case ZYDIS_MNEMONIC_PUSHFD:
+	case ZYDIS_MNEMONIC_PUSHFQ:
+	case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPFD:
+	case ZYDIS_MNEMONIC_POPFQ:
+		return false;
+	default:
+		return class != ISA_SYSCALL && class != ISA_TRAP && class != ISA_PINNED;
+	}
+}
+
 /* --- decoding ------------------------------------------------------------------------------ */
 
 /* Knights Corner reused encodings, jumps among them, that mean something else or nothing now. */
@@ -204,6 +221,7 @@ int x86_parse(const uint8_t *code, size_t size, uint64_t address, struct isa_ins
 		return -EILSEQ;
 	insn->length = fields->length;
 	insn->class = class_of(fields);
+	insn->steppable = is_steppable(fields, insn->class);
 	find_target(fields, address, insn);
 	return insn->length;
 }

@@ -10,6 +10,9 @@
  *     stack:  [ address of `mov $15,%eax; syscall` ][ ucontext ][ xsave area ]
  *     rip:    `syscall; ret`                       (both found in the process's own code)
  *
+ * A program that never installs a signal handler may have no `mov $15,%eax; syscall`; then
+ * `pop %rax; ret` loads the 15, and `syscall; ret` serves once more.
+ *
  *     us                                    the thread
  *     --                                    ----------
  *     write frame
@@ -61,6 +64,7 @@ enum {
 
 /* The kernel's struct rt_sigframe up to the part that rt_sigreturn reads. */
 struct signal_frame {
+	uint64_t chain[2]; /* ours: `pop %rax; ret` and 15, if there is no gadget_sigreturn */
 	uint64_t return_address;
 	uint64_t flags, link, stack_sp;
 	uint32_t stack_flags, stack_pad;
@@ -174,7 +178,13 @@ static int write_frame(struct borrowed *b)
 		rc = -EAGAIN;
 		goto out;
 	}
-	frame.return_address = b->port->gadget_sigreturn;
+	if (b->port->gadget_sigreturn) {
+		frame.return_address = b->port->gadget_sigreturn;
+	} else {
+		frame.chain[0] = b->port->gadget_pop;
+		frame.chain[1] = SYS_rt_sigreturn;
+		frame.return_address = b->port->gadget_syscall;
+	}
 	frame_registers(&frame, &b->thread.regs);
 	frame.fpstate = area_address;
 	frame.sigmask = b->sigmask;
@@ -199,18 +209,43 @@ uint64_t borrowed_string(const struct borrowed *borrowed)
 	return borrowed->frame + offsetof(struct signal_frame, string);
 }
 
-/* Two pieces of code, anywhere in what the process executes. */
-static int find_gadgets(struct port *port)
+/* Pieces of code, anywhere in what the process executes. */
+static void search_gadgets(struct port *port, uint64_t address, const uint8_t *code, size_t size)
 {
 	static const uint8_t call[] = {0x0f, 0x05, 0xc3};                 /* syscall; ret */
-	static const uint8_t back[] = {0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}; /* REX.W mov $15,%rax */
-	static const uint8_t back_short[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05}; /* mov $15,%eax */
+	static const uint8_t back[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05};    /* mov $15,%eax; syscall */
+	static const uint8_t back_long[] = {0x48, 0xc7, 0xc0, 15,   0,
+	                                    0,    0,    0x0f, 0x05}; /* mov $15,%rax; syscall */
+	static const uint8_t pop[] = {0x58, 0xc3};                        /* pop %rax; ret */
+	const struct {
+		uint64_t *found;
+		const uint8_t *code;
+		size_t size;
+	} wanted[] = {
+	        {&port->gadget_syscall, call, sizeof(call)},
+	        {&port->gadget_sigreturn, back, sizeof(back)},
+	        {&port->gadget_sigreturn, back_long, sizeof(back_long)},
+	        {&port->gadget_pop, pop, sizeof(pop)},
+	};
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		const uint8_t *hit = *wanted[i].found
+		                             ? NULL
+		                             : memmem(code, size, wanted[i].code, wanted[i].size);
+
+		if (hit)
+			*wanted[i].found = address + (uint64_t)(hit - code);
+	}
+}
+
+static int find_gadgets(struct port *port)
+{
 	enum { PIECE = 1 << 20, OVERLAP = 16 };
 	struct process_maps maps;
 	uint8_t *code;
 	int rc;
 
-	if (port->gadget_syscall && port->gadget_sigreturn)
+	if (port->gadget_syscall && (port->gadget_sigreturn || port->gadget_pop))
 		return 0;
 	rc = process_maps_read(process_member(port->pid), &maps);
 	if (rc)
@@ -224,19 +259,10 @@ static int find_gadgets(struct port *port)
 			continue;
 		for (uint64_t at = m->start; at < m->end; at += PIECE - OVERLAP) {
 			size_t size = m->end - at < PIECE ? m->end - at : PIECE;
-			uint8_t *hit;
 
 			if (port_read(port, at, code, size))
 				break;
-			if (!port->gadget_syscall && (hit = memmem(code, size, call, sizeof(call))))
-				port->gadget_syscall = at + (uint64_t)(hit - code);
-			if (!port->gadget_sigreturn &&
-			    ((hit = memmem(code, size, back, sizeof(back))) && hit > code &&
-			     hit[-1] == 0x48))
-				port->gadget_sigreturn = at + (uint64_t)(hit - code) - 1;
-			if (!port->gadget_sigreturn &&
-			    (hit = memmem(code, size, back_short, sizeof(back_short))))
-				port->gadget_sigreturn = at + (uint64_t)(hit - code);
+			search_gadgets(port, at, code, size);
 			if (port->gadget_syscall && port->gadget_sigreturn)
 				goto found;
 		}
@@ -244,10 +270,11 @@ static int find_gadgets(struct port *port)
 found:
 	free(code);
 	process_maps_free(&maps);
-	if (port->gadget_syscall && port->gadget_sigreturn)
+	if (port->gadget_syscall && (port->gadget_sigreturn || port->gadget_pop))
 		return 0;
-	port_error(port, "process %d holds no code that makes a system call and no signal return; "
-	                 "nothing can be mapped into it",
+	port_error(port,
+	           "process %d holds no code that makes a system call and returns; nothing can be "
+	           "mapped into it",
 	           port->pid);
 	return -EPERM;
 }
@@ -387,7 +414,8 @@ int borrowed_call(struct borrowed *b, struct remote_call *call)
 	regs.r10 = call->args[3];
 	regs.r8 = call->args[4];
 	regs.r9 = call->args[5];
-	regs.rsp = b->frame;
+	regs.rsp = b->frame + (b->port->gadget_sigreturn ? offsetof(struct signal_frame, return_address)
+	                                                 : offsetof(struct signal_frame, chain));
 	regs.rip = b->port->gadget_syscall;
 	regs.orig_rax = (unsigned long long)-1;
 	regs.eflags &= ~0x500ull; /* TF, DF */
@@ -435,7 +463,7 @@ size_t borrow_stub(uint8_t *out, size_t size)
 	        0x4d, 0x31, 0xd2,             /* 39: xor %r10,%r10 */
 	        0xb8, 0x0f, 0x01, 0, 0,       /* 3c: mov $271,%eax (ppoll) */
 	        0x0f, 0x05,                   /* 41: syscall */
-	        0x48, 0x83, 0xc4, 0x08,       /* 43: add $8,%rsp: as after `ret` to the next line */
+	        0x48, 0x83, 0xc4, 0x08,       /* 43: add $8,%rsp: as if returned to the next line */
 	        0xb8, 0x0f, 0, 0, 0,          /* 47: mov $15,%eax (rt_sigreturn) */
 	        0x0f, 0x05,                   /* 4c: syscall */
 	};
@@ -471,7 +499,7 @@ static int run_stub(struct borrowed *b, uint64_t area, size_t n)
 	regs.rbp = n;
 	regs.r12 = area + offsetof(struct call_area, done);
 	regs.r13 = area + offsetof(struct call_area, linger);
-	regs.rsp = b->frame;
+	regs.rsp = b->frame + offsetof(struct signal_frame, return_address);
 	regs.rip = shared->data_address + shared->data_size;
 	regs.orig_rax = (unsigned long long)-1;
 	regs.eflags &= ~0x500ull;

@@ -31,7 +31,8 @@ struct port {
 	uint64_t stop_start_ns, stop_ns;
 	/* Found once: code of the process itself that a borrowed thread returns through. */
 	uint64_t gadget_syscall;   /* syscall; ret */
-	uint64_t gadget_sigreturn; /* mov $15,%eax; syscall */
+	uint64_t gadget_sigreturn; /* mov $15,%eax; syscall; may be 0 */
+	uint64_t gadget_pop;       /* pop %rax; ret */
 	bool is_go;
 	bool suspend_seccomp;
 	struct process_shared shared;

@@ -155,6 +155,13 @@ struct process_uprobe {
  * by every thread of the process and by its children. */
 int process_uprobe_open(struct port *port, uint64_t address, struct process_uprobe *probe)
         port_must_check;
+/*
+ * Not while stopped: place a uprobe that nobody hits (on ourselves). The kernel's lock for them
+ * (a per-CPU rwsem) takes its first writer a grace period, some 10 ms, and soon afterwards the
+ * next ones next to nothing: those that come while the process is at rest.
+ */
+int process_uprobe_warm(struct port *port, uint64_t address, struct process_uprobe *probe)
+        port_must_check;
 int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits) port_must_check;
 /* Slow: the kernel waits for a grace period per event. Not while stopped. */
 void process_uprobe_close(struct process_uprobe *probe);

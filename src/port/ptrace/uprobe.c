@@ -43,41 +43,77 @@ static int open_event(pid_t tid, int type, const char *path, uint64_t offset)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int process_uprobe_open(struct port *port, uint64_t address, struct process_uprobe *probe)
+/* Whatever the file is called by now, and in whichever container: the kernel's link to it, and the
+ * offset of the instruction in it. */
+static int locate(struct port *port, uint64_t address, char *path, size_t size, uint64_t *offset)
 {
+	pid_t member = process_member(port->pid);
 	const struct process_mapping *m;
 	struct process_maps maps;
-	char path[96];
+	int rc = process_maps_read(member, &maps);
+
+	if (rc)
+		return rc;
+	m = process_maps_find(&maps, address);
+	if (m && m->inode) {
+		snprintf(path, size, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, member, m->start,
+		         m->end);
+		*offset = address - m->start + m->offset;
+	} else {
+		rc = -EFAULT;
+	}
+	process_maps_free(&maps);
+	return rc;
+}
+
+int process_uprobe_open(struct port *port, uint64_t address, struct process_uprobe *probe)
+{
 	int type = uprobe_type(), rc;
+	uint64_t offset;
+	char path[96];
 
 	*probe = (struct process_uprobe){0};
 	if (type < 0)
 		return -ENOSYS;
-	rc = process_maps_read(process_member(port->pid), &maps);
+	rc = locate(port, address, path, sizeof(path), &offset);
 	if (rc)
 		return rc;
-	m = process_maps_find(&maps, address);
 	probe->fds = calloc(port->thread_count, sizeof(*probe->fds));
-	if (!m || !m->inode || !probe->fds)
-		rc = m && m->inode ? -ENOMEM : -EFAULT;
-	if (!rc) {
-		/* Whatever the file is called by now, and in whichever container. */
-		snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64,
-		         process_member(port->pid), m->start, m->end);
-		for (size_t i = 0; i < port->thread_count && !rc; i++) {
-			int fd = open_event(port->threads[i].tid, type, path,
-			                    address - m->start + m->offset);
+	if (!probe->fds)
+		return -ENOMEM;
+	for (size_t i = 0; i < port->thread_count && !rc; i++) {
+		int fd = open_event(port->threads[i].tid, type, path, offset);
 
-			if (fd >= 0)
-				probe->fds[probe->count++] = fd;
-			else if (fd != -ESRCH)
-				rc = fd;
-		}
+		if (fd >= 0)
+			probe->fds[probe->count++] = fd;
+		else if (fd != -ESRCH)
+			rc = fd;
 	}
-	process_maps_free(&maps);
 	if (rc)
 		process_uprobe_close(probe);
 	return rc;
+}
+
+int process_uprobe_warm(struct port *port, uint64_t address, struct process_uprobe *probe)
+{
+	int type = uprobe_type(), fd, rc;
+	uint64_t offset;
+	char path[96];
+
+	*probe = (struct process_uprobe){0};
+	rc = type < 0 ? -ENOSYS : locate(port, address, path, sizeof(path), &offset);
+	if (rc)
+		return rc;
+	fd = open_event(0, type, path, offset);
+	if (fd < 0)
+		return fd;
+	probe->fds = malloc(sizeof(*probe->fds));
+	if (!probe->fds) {
+		close(fd);
+		return -ENOMEM;
+	}
+	probe->fds[probe->count++] = fd;
+	return 0;
 }
 
 int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits)
