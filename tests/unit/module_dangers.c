@@ -97,13 +97,13 @@ static const char asm_source[] =
 	/* Jumps to a function in its own right are tail calls, whatever that one does. */
 	BEGIN("tail_caller") PUSH BODY POP "jmp same_row\n" END("tail_caller")
 	/* Landing pads relative to an explicit LPStart; and an LSDA that ends too early. */
-	BEGIN("padded") ".cfi_lsda 0x1b, .Llsda\n" PUSH BODY POP "ret\n" END("padded")
+	BEGIN("padded") ".Lpadded: .cfi_lsda 0x1b, .Llsda\n" PUSH BODY POP "ret\n" END("padded")
 	BEGIN("bad_lsda") ".cfi_lsda 0x1b, .Lbad\n" PUSH BODY POP "ret\n" END("bad_lsda")
 	/* Restartable sequences. */
 	BEGIN("sequence") PUSH BODY POP "ret\n" END("sequence")
 	BEGIN("abort_in") PUSH "nop\nnop\n" BODY POP "ret\n" END("abort_in")
 	".section .gcc_except_table, \"a\"\n"
-	".Llsda: .byte 0x1b\n.long padded - 0x10 - .\n.byte 0xff, 1, 4\n.byte 0, 6, 0x13, 0\n"
+	".Llsda: .byte 0x1b\n.long .Lpadded - 0x10 - .\n.byte 0xff, 1, 4\n.byte 0, 6, 0x13, 0\n"
 	".Lbad: .byte 0xff, 0xff, 1, 3\n.byte 0, 6, 0\n"
 	".section __rseq_cs, \"aw\"\n.p2align 5\n"
 	".long 0, 0\n.quad sequence + 3, 4, abort_in + 5\n"

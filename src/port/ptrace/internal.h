@@ -26,6 +26,7 @@ struct port {
 	int mem; /* /proc/PID/mem */
 	struct thread *threads;
 	size_t thread_count, thread_capacity;
+	struct process_maps maps; /* as of just before the stop: where the stacks end */
 	bool stopped;
 	bool realtime;
 	uint64_t stop_start_ns, stop_ns;

@@ -168,11 +168,33 @@ static int stack_points_into(struct port *port, const struct thread *thread,
 	return 0;
 }
 
+static int scan_stacks(struct port *port, const struct port_range *ranges, size_t n,
+                       uint64_t *words)
+{
+	int inside = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++) {
+		const struct thread *thread = &port->threads[i];
+		int rc = 0;
+
+		/* The list was read before the stop; a stack can be younger. */
+		if (!process_maps_find(&port->maps, thread->regs.rsp)) {
+			process_maps_free(&port->maps);
+			rc = process_maps_read(process_member(port->pid), &port->maps);
+		}
+		if (!rc)
+			rc = stack_points_into(port, thread, &port->maps, ranges, n, words);
+		if (rc < 0)
+			return rc;
+		inside += rc;
+	}
+	return inside;
+}
+
 int port_occupied(struct port *port, const struct port_range *ranges, size_t n)
 {
-	struct process_maps maps;
 	uint64_t *words;
-	int inside = 0, rc;
+	int inside = 0;
 
 	if (!n)
 		return 0;
@@ -181,19 +203,10 @@ int port_occupied(struct port *port, const struct port_range *ranges, size_t n)
 			inside++;
 	if (inside)
 		return inside;
-	rc = process_maps_read(process_member(port->pid), &maps);
-	if (rc)
-		return rc;
 	words = malloc(STACK_SCAN_PIECE);
-	for (size_t i = 0; words && i < port->thread_count && rc >= 0; i++) {
-		rc = stack_points_into(port, &port->threads[i], &maps, ranges, n, words);
-		inside += rc > 0;
-	}
-	if (!words)
-		rc = -ENOMEM;
+	inside = words ? scan_stacks(port, ranges, n, words) : -ENOMEM;
 	free(words);
-	process_maps_free(&maps);
-	return rc < 0 ? rc : inside;
+	return inside;
 }
 
 /* Linux 5.13, ptrace(2); not in glibc 2.36's headers. */

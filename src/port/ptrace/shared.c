@@ -67,6 +67,7 @@ void process_close(struct port *port)
 		close(port->mem);
 	if (port->pidfd >= 0)
 		close(port->pidfd);
+	process_maps_free(&port->maps);
 	free(port->threads);
 	free(port);
 }

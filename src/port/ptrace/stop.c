@@ -290,6 +290,12 @@ int port_stop(struct port *port, uint64_t deadline_ns)
 
 	/* Threads that an earlier, failed try left traced are still in the list. */
 	port->stop_start_ns = 0;
+	process_maps_free(&port->maps);
+	rc = process_maps_read(process_member(port->pid), &port->maps);
+	if (rc) {
+		port_error(port, "process %d is gone", port->pid);
+		return rc;
+	}
 	raise_priority(port);
 	end_ns = clock_ns() + deadline_ns;
 	for (size_t i = 0; i < port->thread_count; i++)
