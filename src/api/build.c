@@ -77,10 +77,10 @@ static struct tramp_body body_of(const struct suture_target *t, const struct sit
 	        .cell = site->cell,
 	        .descriptor = data + t->layout.descriptors +
 	                      site->cell * sizeof(struct tramp_rseq),
-	        .code = site->code,
+	        .code = site->code + site->shift,
 	        .size = site->length,
-	        .from = site->address,
-	        .next = site->address + site->length,
+	        .from = site_patch(site),
+	        .next = site_patch(site) + site->length,
 	};
 
 	if (site->kind == SUTURE_SITE_WINDOW)
@@ -91,10 +91,10 @@ static struct tramp_body body_of(const struct suture_target *t, const struct sit
 static struct tramp_body rest_of(const struct site *site)
 {
 	return (struct tramp_body){
-	        .code = site->code + site->length,
+	        .code = site->code + site->shift + site->length,
 	        .size = site->window.displaced - site->length,
-	        .from = site->address + site->length,
-	        .next = site->address + site->window.displaced,
+	        .from = site_patch(site) + site->length,
+	        .next = site_patch(site) + site->window.displaced,
 	};
 }
 
@@ -151,10 +151,10 @@ static void register_site(struct suture_target *t, const struct site *site, uint
 {
 	struct patch_site *entry = &t->registry->sites[t->registry->count++];
 
-	entry->address = site->address;
+	entry->address = site_patch(site);
 	entry->length = length;
-	memcpy(entry->original, site->code, length);
-	memcpy(entry->patched, site->code, length);
+	memcpy(entry->original, site->code + site->shift, length);
+	memcpy(entry->patched, site->code + site->shift, length);
 	if (site->kind == SUTURE_SITE_WINDOW)
 		memcpy(entry->patched, site->window.patched, length);
 	else

@@ -16,7 +16,9 @@
 
 enum {
 	PUN_LENGTH = 5,
-	UPROBES_MAX = 256, /* each costs tens of milliseconds to take away */
+	UPROBE_EVENTS_MAX = 64, /* each takes tens of milliseconds to remove */
+	SHIFTS_MAX = 3,
+	SHIFT_MAX = 14, /* so that a shift and what follows it fit in site.code */
 	CLEAR_OF_HEAP = 256 << 20,
 	CLEAR_OF_STACK = 256 << 20,
 	LOWEST_ADDRESS = 1 << 20,
@@ -160,31 +162,33 @@ static void inspect(struct suture_target *t, struct site *site)
 		            site->vaddr);
 		return;
 	}
-	site->length = (uint8_t)n;
+	site->length = site->first = (uint8_t)n;
+	site->class = insn.class;
 	site->steppable = insn.steppable;
-	if (module_rseq_overlaps(module, site->vaddr, site->vaddr + PUN_LENGTH))
+	if (module_rseq_overlaps(module, site->vaddr, site->vaddr + sizeof(site->code)))
 		site_refuse(site, -EINVAL,
 		            "0x%" PRIx64
 		            " is in a restartable sequence (rseq), which a probe would always restart",
 		            site->vaddr);
 }
 
-/* May the first instruction run elsewhere? */
+/* May the instruction at the patch address run elsewhere? */
 static bool displaceable(const struct site *site)
 {
+	uint64_t from = site_patch(site);
 	uint8_t copy[ISA_DISPLACED_MAX];
 
-	return isa_x86_64.relocate(site->code, site->length, site->address, site->address + 4096,
-	                           copy, sizeof(copy)) > 0;
+	return isa_x86_64.relocate(site->code + site->shift, site->length, from, from + 4096, copy,
+	                           sizeof(copy)) > 0;
 }
 
-/* Distance to the next probed address, which must stay out of what this site changes or needs
- * unchanged. */
+/* Distance from the patch address to the next probed one, which must stay out of what this site
+ * changes or needs unchanged. */
 static uint64_t room(const struct suture_target *t, size_t index)
 {
 	for (size_t i = index + 1; i < t->site_count; i++)
 		if (!t->sites[i].error)
-			return t->sites[i].address - t->sites[index].address;
+			return t->sites[i].address - site_patch(&t->sites[index]);
 	return UINT64_MAX;
 }
 
@@ -250,13 +254,20 @@ static int make_space(struct suture_target *t)
 
 /* ---- kinds ------------------------------------------------------------------------------------------ */
 
+static bool open_site(const struct site *site)
+{
+	return !site->kind && !site->error;
+}
+
 static void try_pun(struct suture_target *t, size_t index)
 {
 	struct site *site = &t->sites[index];
 
-	if (t->options.no_pun || site->code_size < PUN_LENGTH || room(t, index) < PUN_LENGTH)
+	if (t->options.no_pun || !displaceable(site) || room(t, index) < PUN_LENGTH ||
+	    site->code_size < site->shift + PUN_LENGTH)
 		return;
-	if (tramp_pun_x86(t->space, site->code, site->address, &site->trampoline) == 0)
+	if (tramp_pun_x86(t->space, site->code + site->shift, site_patch(site),
+	                  &site->trampoline) == 0)
 		site->kind = SUTURE_SITE_PUN;
 }
 
@@ -264,12 +275,13 @@ static void try_window(struct suture_target *t, size_t index)
 {
 	struct site *site = &t->sites[index];
 	uint64_t start, end, left = room(t, index);
-	size_t size = site->code_size;
+	size_t size = site->code_size - site->shift;
 
 	if (module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end) == 0 &&
-	    end - site->vaddr < size)
-		size = end - site->vaddr;
-	if (tramp_window_x86(t->space, site->code, size, site->address, &site->window))
+	    end - site->vaddr - site->shift < size)
+		size = end - site->vaddr - site->shift;
+	if (tramp_window_x86(t->space, site->code + site->shift, size, site_patch(site),
+	                     &site->window))
 		return;
 	if (left < site->window.length) {
 		tramp_release(t->space, site->window.trampoline, TRAMP_JUMP);
@@ -280,49 +292,123 @@ static void try_window(struct suture_target *t, size_t index)
 	site->kind = SUTURE_SITE_WINDOW;
 }
 
-/* Could a window be here, and which boundaries in it must be proven unreachable? */
-static bool window_range(struct suture_target *t, const struct site *site,
-                         struct module_range *range)
+/*
+ * Addresses at which nobody may arrive but from the instruction before, for a patch of that kind
+ * at the site's shift. A pun at the site itself needs none.
+ */
+static bool range_to_prove(struct suture_target *t, const struct site *site,
+                           enum suture_site_kind kind, struct module_range *range)
 {
-	uint64_t start, end;
+	uint64_t start, end, patch = site->vaddr + site->shift;
 
-	if (site->kind || site->error || site->length > 4 || !displaceable(site) ||
-	    module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end))
+	if (!open_site(site) || module_function_extent(t->modules[site->module].module, site->vaddr,
+	                                               &start, &end))
 		return false;
-	range->start = site->vaddr + site->length + 1;
-	range->end = site->vaddr + site->length + 5 + (site->length == 4);
-	return range->end <= end;
+	range->start = site->shift ? site->vaddr + site->first : patch + site->length + 1;
+	range->end = patch + 1;
+	if (kind == SUTURE_SITE_WINDOW)
+		range->end = patch + site->length + 5 + (site->length == 4);
+	return site->length <= (kind == SUTURE_SITE_WINDOW ? 4 : ISA_INSN_MAX) && range->end <= end &&
+	       range->end - range->start <= 16;
 }
 
-static void try_windows_of(struct suture_target *t, uint32_t module, size_t *indices,
-                           struct module_range *ranges, uint32_t *dangers)
+struct proofs {
+	size_t *indices;
+	struct module_range *ranges;
+	uint32_t *dangers;
+};
+
+/* The kind for all sites of the module that are still open and for which it is proven. */
+static void try_proven(struct suture_target *t, uint32_t module, enum suture_site_kind kind,
+                       const struct proofs *p)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < t->site_count; i++)
-		if (t->sites[i].module == module && window_range(t, &t->sites[i], &ranges[n]) &&
-		    (!n || ranges[n].start >= ranges[n - 1].end))
-			indices[n++] = i;
-	if (!n || module_dangers(t->modules[module].module, ranges, n, dangers))
+		if (t->sites[i].module == module &&
+		    range_to_prove(t, &t->sites[i], kind, &p->ranges[n]) &&
+		    (!n || p->ranges[n].start >= p->ranges[n - 1].end))
+			p->indices[n++] = i;
+	if (!n || module_dangers(t->modules[module].module, p->ranges, n, p->dangers))
 		return;
-	for (size_t i = 0; i < n; i++)
-		if (!dangers[i])
-			try_window(t, indices[i]);
+	for (size_t i = 0; i < n; i++) {
+		if (p->dangers[i])
+			continue;
+		if (kind == SUTURE_SITE_PUN)
+			try_pun(t, p->indices[i]);
+		else
+			try_window(t, p->indices[i]);
+	}
 }
 
-static int try_windows(struct suture_target *t)
+static void try_kind(struct suture_target *t, enum suture_site_kind kind, const struct proofs *p)
 {
-	size_t *indices = calloc(t->site_count + 1, sizeof(*indices));
-	struct module_range *ranges = calloc(t->site_count + 1, sizeof(*ranges));
-	uint32_t *dangers = calloc(t->site_count + 1, sizeof(*dangers));
-	int rc = indices && ranges && dangers ? 0 : -ENOMEM;
-
-	for (size_t m = 0; m < t->module_count && !rc; m++)
+	if (kind == SUTURE_SITE_PUN ? t->options.no_pun : t->options.no_window)
+		return;
+	for (size_t m = 0; m < t->module_count; m++)
 		if (t->modules[m].module)
-			try_windows_of(t, (uint32_t)m, indices, ranges, dangers);
-	free(indices);
-	free(ranges);
-	free(dangers);
+			try_proven(t, (uint32_t)m, kind, p);
+}
+
+/*
+ * Where a site has no address to lead to, the instruction after it may have: if it can only be
+ * reached through the site, both are executed equally often. False if there is no next one.
+ */
+static bool shift_site(struct site *site)
+{
+	struct isa_insn insn;
+	size_t next = site->shift + site->length;
+	int n;
+
+	if (site->class != ISA_PLAIN && site->class != ISA_PC_RELATIVE && site->class != ISA_LANDING)
+		return false;
+	if (next >= site->code_size || next > SHIFT_MAX)
+		return false;
+	n = isa_x86_64.decode(site->code + next, site->code_size - next, site->address + next,
+	                      &insn);
+	if (n <= 0)
+		return false;
+	site->shift = (uint8_t)next;
+	site->length = (uint8_t)n;
+	site->class = insn.class;
+	return true;
+}
+
+/* Back to the site itself, for the kinds that need no address. */
+static void unshift(struct site *site)
+{
+	if (!site->kind) {
+		site->shift = 0;
+		site->length = site->first;
+	}
+}
+
+static int try_shifted(struct suture_target *t)
+{
+	struct proofs p = {
+	        .indices = calloc(t->site_count + 1, sizeof(*p.indices)),
+	        .ranges = calloc(t->site_count + 1, sizeof(*p.ranges)),
+	        .dangers = calloc(t->site_count + 1, sizeof(*p.dangers)),
+	};
+	int rc = p.indices && p.ranges && p.dangers ? 0 : -ENOMEM;
+	size_t open = 1;
+
+	for (unsigned shifts = 0; shifts <= SHIFTS_MAX && open && !rc; shifts++) {
+		open = 0;
+		for (size_t i = 0; i < t->site_count && shifts; i++)
+			if (open_site(&t->sites[i]) && !shift_site(&t->sites[i]))
+				unshift(&t->sites[i]), t->sites[i].class = ISA_PINNED;
+		if (shifts)
+			try_kind(t, SUTURE_SITE_PUN, &p);
+		try_kind(t, SUTURE_SITE_WINDOW, &p);
+		for (size_t i = 0; i < t->site_count; i++)
+			open += open_site(&t->sites[i]);
+	}
+	for (size_t i = 0; i < t->site_count; i++)
+		unshift(&t->sites[i]);
+	free(p.indices);
+	free(p.ranges);
+	free(p.dangers);
 	return rc;
 }
 
@@ -331,37 +417,62 @@ static bool uprobes_exist(void)
 	return access("/sys/bus/event_source/devices/uprobe/type", R_OK) == 0;
 }
 
+static size_t count_threads(pid_t pid)
+{
+	uint64_t threads = 1;
+
+	(void)!process_status_field(pid, 0, "Threads", 10, &threads);
+	return threads ? threads : 1;
+}
+
+/* What a specification names alone may take its time; what a glob finds may not. */
+static bool named(const struct suture_target *t, size_t site)
+{
+	for (size_t i = 0; i < t->probe_count; i++)
+		if (t->probes[i].site == site && t->specs[t->probes[i].spec].exact)
+			return true;
+	return false;
+}
+
+static const char *no_uprobe(const struct suture_target *t, size_t index, bool exist, size_t events)
+{
+	if (t->options.no_uprobe)
+		return "kernel uprobes are switched off";
+	if (!exist)
+		return "this kernel has no uprobes";
+	if (!t->sites[index].steppable)
+		return "a kernel uprobe, which single-steps it, would change what it does; probe the "
+		       "next instruction";
+	if (events > UPROBE_EVENTS_MAX && !named(t, index))
+		return "kernel uprobes are slow to remove, so a glob takes few; name the function "
+		       "itself";
+	return NULL;
+}
+
 static void try_uprobes(struct suture_target *t)
 {
+	size_t threads = count_threads(t->pid), events = 0;
 	bool exist = uprobes_exist();
-	unsigned used = 0;
-
-	for (size_t i = 0; i < t->site_count; i++)
-		used += !t->sites[i].error && t->sites[i].kind == SUTURE_SITE_UPROBE;
 
 	for (size_t i = 0; i < t->site_count; i++) {
 		struct site *site = &t->sites[i];
+		const char *reason;
 
-		if (site->kind || site->error)
-			continue; /* settled */
-		if (!t->options.no_uprobe && exist && site->steppable && used < UPROBES_MAX) {
+		events += site->kind == SUTURE_SITE_UPROBE && !site->error ? threads : 0;
+		if (!open_site(site))
+			continue;
+		reason = no_uprobe(t, i, exist, events + threads);
+		if (!reason) {
 			site->kind = SUTURE_SITE_UPROBE;
-			used++;
+			events += threads;
 			continue;
 		}
-		site_refuse(site, -EOPNOTSUPP,
-		            "no jump fits there (%s), and %s",
+		site_refuse(site, -EOPNOTSUPP, "no jump fits there (%s), and %s",
 		            room(t, i) < PUN_LENGTH ? "the next probe is fewer than 5 bytes away"
-		            : !displaceable(site)   ? "its first instruction must run where it stands"
+		            : !displaceable(site)   ? "the instruction must run where it stands"
 		                                    : "no trampoline address is free that its bytes can "
 		                                      "name, or code can arrive inside it",
-		            t->options.no_uprobe ? "kernel uprobes are switched off"
-		            : !exist             ? "this kernel has no uprobes"
-		            : !site->steppable
-		                    ? "a kernel uprobe, which single-steps it, would change what it "
-		                      "does; probe the next instruction"
-		                                 : "256 kernel uprobes are in use already; name fewer "
-		                                   "functions");
+		            reason);
 	}
 }
 
@@ -395,20 +506,20 @@ int target_plan(struct suture_target *t)
 		inspect(t, &t->sites[i]);
 	}
 	for (size_t i = 0; i < t->site_count; i++)
-		if (!t->sites[i].error && displaceable(&t->sites[i]))
+		if (open_site(&t->sites[i]))
 			try_pun(t, i);
+	/* Beyond the pages for puns, windows at the sites themselves come first. */
 	tramp_space_limit(t->space, t->options.pages);
-	if (!t->options.no_window)
-		rc = try_windows(t);
+	rc = try_shifted(t);
 	for (size_t i = 0; i < t->site_count && !rc; i++)
-		if (!t->sites[i].error && !t->sites[i].kind && displaceable(&t->sites[i]))
+		if (open_site(&t->sites[i]))
 			try_pun(t, i);
+	if (!rc) {
+		try_uprobes(t);
+		rc = target_layout(t);
+	}
 	if (rc)
 		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
-	try_uprobes(t);
-	rc = target_layout(t);
-	if (rc)
-		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
-	try_uprobes(t);
+	try_uprobes(t); /* for what did not reach after all */
 	return target_check_exact(t);
 }

@@ -33,7 +33,10 @@ struct site {
 	enum suture_site_kind kind; /* 0: not planned yet */
 	uint8_t code[32]; /* original bytes from the site on */
 	uint8_t code_size;
-	uint8_t length;  /* of the first instruction */
+	uint8_t first;   /* length of the first instruction */
+	uint8_t shift;   /* from the site to the instruction that is patched */
+	uint8_t length;  /* of that instruction */
+	enum isa_class class; /* likewise */
 	bool steppable;
 	uint64_t trampoline, body; /* where the jump leads, where the code is */
 	uint64_t rest;             /* code of a window's continuation */
@@ -43,6 +46,11 @@ struct site {
 	struct process_uprobe uprobe;
 	uint64_t hits;
 };
+
+static inline uint64_t site_patch(const struct site *site)
+{
+	return site->address + site->shift;
+}
 
 /* What a specification named. */
 struct probe {

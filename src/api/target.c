@@ -187,16 +187,24 @@ static int begin_attach(void *arg)
 	return target_check_exact(t);
 }
 
+/* Where nobody may be when the bytes change: inside a window, or between a site and the
+ * instruction after it that counts for it. */
 static size_t clear_ranges(const struct suture_target *t, struct port_range *ranges)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < t->site_count; i++) {
 		const struct site *site = &t->sites[i];
+		uint64_t patch = site_patch(site);
+		struct port_range range = {site->shift ? site->address + 1 : patch + site->length + 1,
+		                           patch + 1};
 
-		if (!site->error && site->kind == SUTURE_SITE_WINDOW)
-			ranges[n++] = (struct port_range){site->address + site->window.first + 1,
-			                                  site->address + site->window.length};
+		if (site->error || site->kind == SUTURE_SITE_UPROBE)
+			continue;
+		if (site->kind == SUTURE_SITE_WINDOW)
+			range.end = patch + site->window.length;
+		if (range.start < range.end)
+			ranges[n++] = range;
 	}
 	return n;
 }

@@ -209,8 +209,7 @@ static void look_at(struct function *function, const struct piece *piece, struct
 			note_jump(function, cursor, vaddr);
 		break;
 	case ISA_PINNED: /* far jumps are among them */
-		if (!insn->has_target)
-			note_jump(function, cursor, vaddr);
+		note_jump(function, cursor, vaddr);
 		break;
 	case ISA_BRANCH:
 	case ISA_BRANCH_IF:

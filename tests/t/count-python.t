@@ -48,11 +48,19 @@ class Victim:
                              stdout=subprocess.PIPE, text=True, bufsize=1)
         self.pid = self.process.pid
         assert self.process.stdout.readline() == "ready\n"
+        wait_for(self._waits, "python3 to come to rest")
 
     def do(self, expression):
-        """The number of wrong results."""
+        """The number of wrong results, once the program waits for its next line."""
         self.process.stdin.write(expression + "\n")
-        return int(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"python3 died of {expression}")
+        wait_for(self._waits, "python3 to come to rest")
+        return int(answer)
+
+    def _waits(self):
+        return open(f"/proc/{self.pid}/syscall").read().startswith("0 0x0 ")  # read(0, ...)
 
 
 victim = Victim()

@@ -84,7 +84,7 @@ ROUNDS = 250
 # What the kernel, too, declines to single-step or no jump of ours may replace.
 MAY_BE_REFUSED = {'form_syscall'}
 # Bytes 1 to 4 of these lead to free memory in a position-independent program.
-PUNS = {'form_rip', 'form_long', 'form_push', 'form_endbr', 'form_jcc', 'form_jrcxz', 'form_loop',
+PUNS = {'form_rip', 'form_long', 'form_push', 'form_endbr', 'form_jcc', 'form_jrcxz',
         'form_red_zone', 'form_back_edge', 'form_inner', 'form_head_loop'}
 
 for name in ('forms', 'forms-nopie'):

@@ -273,6 +273,27 @@ static void headers(void)
 	module_close(module);
 }
 
+/* .symtab spells versions out: f@V1, f@@V2. */
+static void versions(void)
+{
+	struct module *module;
+	const struct module_symbol *symbols;
+	size_t count, named = 0, marked = 0;
+
+	write_sample("ver.c", "__asm__(\".symver a, f@V1\");\n__asm__(\".symver b, f@@V2\");\n"
+	                      "int a(int x) { return x + 1; }\nint b(int x) { return x + 2; }\n");
+	write_sample("ver.map", "V1 { global: f; local: *; };\nV2 { global: f; } V1;\n");
+	run("gcc -shared -fPIC -O1 -Wl,--version-script=ver.map -o ver.so ver.c");
+	module = open_sample("ver.so", NULL);
+	count = module_symbols(module, &symbols);
+	for (size_t i = 0; i < count; i++) {
+		named += !strcmp(symbols[i].name, "f");
+		marked += strchr(symbols[i].name, '@') != NULL;
+	}
+	ok(named == 2 && marked == 0, "versions are cut off");
+	module_close(module);
+}
+
 /* sstrip: the section headers are gone; the segments are what is left. */
 static void no_sections(void)
 {
@@ -308,6 +329,7 @@ int main(void)
 	attributes();
 	headers();
 	no_sections();
+	versions();
 	debug_files();
 	refusals();
 	return done();

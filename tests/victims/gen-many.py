@@ -29,6 +29,7 @@ class Part:
         self.first, self.last = first, last
         self.leaves = []           # functions that call nothing: others may call them
         self.hits = {i: 1 for i in range(first, last)}
+        self.loops = set()         # may jump back to their first instruction
 
     def constant(self, bits=32):
         return '0x%xu%s' % (self.random.getrandbits(bits) | 1, 'll' if bits > 32 else '')
@@ -84,6 +85,7 @@ def loop(p, i):
 @shape(1)
 def loop_at_once(p, i):
     p.leaves.append(i)
+    p.loops.add(i)
     return ('\tdo\n\t\tx = (x >> %d) ^ y;\n\twhile ((x & %s) > %d);\n\treturn x + y + %d;\n' % (
         p.random.randrange(3, 9), '0xffffff', p.random.randrange(1 << 20, 1 << 23), i)
             ).replace('^ y', '') # x shrinks, so that the loop ends
@@ -211,7 +213,7 @@ def main():
     p.write()
     print('const struct many many_%d[] = {' % part)
     for i in range(p.first, p.last):
-        print('\t{ f_%05d, %d },' % (i, p.hits[i]))
+        print('\t{ f_%05d, %d, %d },' % (i, p.hits[i], i in p.loops))
     print('};')
 
 

@@ -49,6 +49,7 @@ static struct {
 	pthread_barrier_t begin, end;
 	uint64_t rounds; /* 0: until `halt` */
 	bool halt;
+	unsigned started;
 	unsigned long wrong;
 	struct {
 		uint64_t rounds;
@@ -118,6 +119,7 @@ static void *victim_worker(void *arg)
 {
 	unsigned thread = (unsigned)(uintptr_t)arg;
 
+	__atomic_fetch_add(&victim_state.started, 1, __ATOMIC_RELAXED);
 	for (;;) {
 		pthread_barrier_wait(&victim_state.begin);
 		victim_rounds(thread);
@@ -197,6 +199,9 @@ __attribute__((unused)) static int victim_obey(const struct victim *victim, unsi
 		if (pthread_create(&thread, &attr, victim_worker, (void *)(uintptr_t)i))
 			return 2;
 	}
+	/* A thread that has not run yet has not told the kernel of its rseq area. */
+	while (__atomic_load_n(&victim_state.started, __ATOMIC_RELAXED) + 1 < threads)
+		sched_yield();
 	victim_say("ready");
 	while (victim_line(line, sizeof line)) {
 		if (!strncmp(line, "run ", 4)) {

@@ -312,9 +312,9 @@ def text(pid):
 
 def _steady(mapping, strict):
     """Does this line stay the same while the program runs undisturbed? Stacks, heaps and
-    anonymous data come and go; [uprobes] is the kernel's own page, made at the first
-    single-stepped hit of any uprobe and kept until the process ends."""
-    if mapping.path == '[uprobes]':
+    anonymous data come and go; [uprobes] and [uprobes-trampoline] are the kernel's own pages,
+    made at the first hit of any uprobe that needs them and kept until the process ends."""
+    if mapping.path.startswith('[uprobes'):
         return False
     if strict or 'x' in mapping.perms or 's' in mapping.perms:
         return True
@@ -473,8 +473,10 @@ class Victim:
             time.sleep(0.005)
 
     def expected(self):
-        """Function → executions of its first instruction in one round of one thread."""
+        """Function → executions of its first instruction in one round of one thread. Those in
+        `self.more` may be executed more often, as they jump back to it."""
         table = {}
+        self.more = set()
         if not self.tell('expect'):
             return table
         while True:
@@ -484,6 +486,8 @@ class Victim:
             words = line.split(' ')
             if words[0] == 'expect':
                 table[words[1]] = int(words[2])
+                if words[3:] == ['more']:
+                    self.more.add(words[1])
 
     def alive(self):
         return self.process.poll() is None and state(self.pid) not in 'ZX'

@@ -15,7 +15,8 @@ typedef uint64_t many_function(uint64_t x, uint64_t y);
 
 struct many {
 	many_function *function;
-	uint32_t hits; /* executions in one round: its own call, and calls from other functions */
+	uint32_t hits; /* calls in one round: its own, and those from other functions */
+	uint32_t more; /* its first instruction may be executed more often than it is called */
 };
 
 extern const struct many many_0[], many_1[], many_2[], many_3[], many_4[], many_5[], many_6[],
