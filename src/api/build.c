@@ -85,6 +85,10 @@ static struct tramp_body body_of(const struct suture_target *t, const struct sit
 
 	if (site->kind == SUTURE_SITE_WINDOW)
 		body.next = site->window.continuation;
+	if (site->kind == SUTURE_SITE_WINDOW && !site->window.continuation) {
+		body.size = 0; /* the call or jump is made at the site */
+		body.next = site->window.target;
+	}
 	return body;
 }
 
@@ -138,7 +142,7 @@ static int build_site(struct suture_target *t, struct site *site)
 	struct tramp_body body = body_of(t, site);
 	int rc = place(t, &body, site->trampoline, &site->body, &site->rseq);
 
-	if (!rc && site->kind == SUTURE_SITE_WINDOW) {
+	if (!rc && site->kind == SUTURE_SITE_WINDOW && site->window.continuation) {
 		struct tramp_rseq none;
 
 		body = rest_of(site);

@@ -19,7 +19,7 @@ enum {
 	UPROBE_EVENTS_MAX = 64, /* each takes tens of milliseconds to remove */
 	SHIFTS_MAX = 3,
 	SHIFT_MAX = 14, /* so that a shift and what follows it fit in site.code */
-	CLEAR_OF_HEAP = 256 << 20,
+	CLEAR_OF_HEAP = 64 << 20,
 	CLEAR_OF_STACK = 256 << 20,
 	LOWEST_ADDRESS = 1 << 20,
 };
@@ -284,8 +284,7 @@ static void try_window(struct suture_target *t, size_t index)
 	                     &site->window))
 		return;
 	if (left < site->window.length) {
-		tramp_release(t->space, site->window.trampoline, TRAMP_JUMP);
-		tramp_release(t->space, site->window.continuation, TRAMP_JUMP);
+		tramp_window_release(t->space, &site->window);
 		return;
 	}
 	site->trampoline = site->window.trampoline;
@@ -300,16 +299,22 @@ static bool range_to_prove(struct suture_target *t, const struct site *site,
                            enum suture_site_kind kind, struct module_range *range)
 {
 	uint64_t start, end, patch = site->vaddr + site->shift;
+	bool retarget = kind == SUTURE_SITE_WINDOW && site->length == PUN_LENGTH &&
+	                (site->class == ISA_CALL || site->class == ISA_BRANCH);
 
 	if (!open_site(site) || module_function_extent(t->modules[site->module].module, site->vaddr,
 	                                               &start, &end))
 		return false;
 	range->start = site->shift ? site->vaddr + site->first : patch + site->length + 1;
 	range->end = patch + 1;
-	if (kind == SUTURE_SITE_WINDOW)
+	if (retarget && !site->shift)
+		range->start = patch; /* nothing to prove; what is asked is answered anyway */
+	else if (kind == SUTURE_SITE_WINDOW && !retarget)
 		range->end = patch + site->length + 5 + (site->length == 4);
-	return site->length <= (kind == SUTURE_SITE_WINDOW ? 4 : ISA_INSN_MAX) && range->end <= end &&
-	       range->end - range->start <= 16;
+	if (range->end > end)
+		range->end = end; /* only the longest form of a window does not fit */
+	return site->length <= (kind == SUTURE_SITE_WINDOW && !retarget ? 4 : ISA_INSN_MAX) &&
+	       range->start < range->end && range->end <= end && range->end - range->start <= 16;
 }
 
 struct proofs {

@@ -202,7 +202,7 @@ static size_t clear_ranges(const struct suture_target *t, struct port_range *ran
 		if (site->error || site->kind == SUTURE_SITE_UPROBE)
 			continue;
 		if (site->kind == SUTURE_SITE_WINDOW)
-			range.end = patch + site->window.length;
+			range.end = site->window.continuation ? patch + site->window.length : patch + 1;
 		if (range.start < range.end)
 			ranges[n++] = range;
 	}

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "tramp/tramp.h"
 
-enum { JUMP = 0xe9, PAGE_MASK = TRAMP_PAGE - 1, PAIRS_MAX = 64 };
+enum { JUMP = 0xe9, CALL = 0xe8, PAGE_MASK = TRAMP_PAGE - 1, PAIRS_MAX = 64 };
 
 /*
  * Prefixes without effect on a near jump in 64-bit mode: segment overrides and REX (SDM vol. 2,
@@ -122,6 +122,26 @@ static int try_window(struct tramp_space *space, const uint8_t *code, size_t siz
 	return choose(space, site, w, fixed, 4 - fixed, jump_at);
 }
 
+/* E8 or E9 rel32, no prefix: the same instruction with another displacement. */
+static int retarget(struct tramp_space *space, const uint8_t *code, uint64_t site, uint64_t target,
+                    struct tramp_window *w)
+{
+	uint32_t d;
+	int rc;
+
+	if ((site & PAGE_MASK) + TRAMP_JUMP > TRAMP_PAGE)
+		return -ENOTSUP;
+	rc = tramp_reserve_near(space, site, TRAMP_JUMP, &w->trampoline);
+	if (rc)
+		return rc;
+	d = (uint32_t)(w->trampoline - (site + TRAMP_JUMP));
+	w->length = w->first = w->displaced = TRAMP_JUMP;
+	w->target = target;
+	w->patched[0] = code[0];
+	memcpy(w->patched + 1, &d, sizeof(d));
+	return 0;
+}
+
 int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
                      struct tramp_window *w)
 {
@@ -129,6 +149,8 @@ int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size
 	int n = isa_x86_64.decode(code, size, site, &insn), rc;
 
 	*w = (struct tramp_window){0};
+	if (n == TRAMP_JUMP && (code[0] == JUMP || code[0] == CALL))
+		return retarget(space, code, site, insn.target, w);
 	/* Five bytes and more: no second boundary to build on, and a tail that is not the file's
 	 * would not survive a uprobe that comes and goes. */
 	if (n < 1 || n > 4)
@@ -138,4 +160,11 @@ int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size
 	for (size_t i = 0; rc == -ENOSPC && n == 4 && i < sizeof(prefixes); i++)
 		rc = try_window(space, code, size, site, w, prefixes[i]);
 	return rc == -EEXIST ? -ENOSPC : rc;
+}
+
+void tramp_window_release(struct tramp_space *space, const struct tramp_window *w)
+{
+	tramp_release(space, w->trampoline, TRAMP_JUMP);
+	if (w->continuation)
+		tramp_release(space, w->continuation, TRAMP_JUMP);
 }

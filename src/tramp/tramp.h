@@ -85,21 +85,26 @@ int tramp_pun_x86(struct tramp_space *space, const uint8_t code[5], uint64_t sit
  * runs the file's first instruction and comes out there, and one that is taken away writes the
  * file's first byte back, which makes the first instruction whole again. Only boundaries beyond
  * it must be proven unreachable.
+ *
+ * Where a jump or call with a 32-bit displacement stands already, it is merely sent elsewhere:
+ * the opcode stays, the trampoline goes on to the old target, and there is nothing to prove.
  */
 struct tramp_window {
 	uint8_t length;       /* L: bytes changed or kept that belong to the site */
 	uint8_t first;        /* length of the first instruction */
 	uint8_t displaced;    /* bytes of whole instructions displaced, >= length */
 	uint8_t patched[16];
-	uint64_t trampoline, continuation;
+	uint64_t trampoline;
+	uint64_t continuation; /* 0: `target` is set instead */
+	uint64_t target;       /* where the jump or call led */
 };
-enum { TRAMP_WINDOW_MAX = 10 };
 /* `code`: `size` bytes from the site to the end of its function. -ENOTSUP: no window can be here
  * (too short, an instruction that must not be displaced or that ends the flow in its middle, a
  * page boundary); -ENOSPC: no pair of addresses is free. */
 int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
                      struct tramp_window *window);
-enum { TRAMP_JUMP = 5 }; /* bytes reserved by the two above at each trampoline address */
+void tramp_window_release(struct tramp_space *space, const struct tramp_window *window);
+enum { TRAMP_JUMP = 5 }; /* bytes reserved by the above at each trampoline address */
 
 /* ---- count_x86.c: what a trampoline does ------------------------------------------------------ */
 

@@ -77,9 +77,11 @@ exact(['--kinds', 'pun,window'], 'jumps')
 exact(['--kinds', 'pun,window', '--no-rseq'], 'jumps, locked')
 exact(['--kinds', 'window'], 'windows')
 while_running(['--kinds', 'pun,window'], 'jumps')
-# The last resort, the kernel's breakpoint, for the rest: slow to remove.
+# A few of the rest get the last resort, the kernel's breakpoint, which is slow to remove. How many
+# jumps find a free place depends on where the program was loaded.
 outcome = while_running([], 'all kinds')
-t.ok(len(outcome.probes()) == 10000, 'all 10,000 are counted')
+t.ok(len(outcome.probes()) >= 9900, 'next to all of the 10,000 are counted at once')
+t.ok(all(entry['reason'] for entry in outcome.refused()), 'whatever is refused has a reason')
 if t.TORTURE:
     for i in range(20):
         while_running(['--kinds', 'pun,window', '--pages', str(400 * (i + 1))], 'again %d' % i)

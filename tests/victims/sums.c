@@ -7,8 +7,8 @@
  *   sum_pun     one 5-byte instruction whose operand, read as a displacement, leads to
  *               unmapped memory above the module, in position-independent programs and others
  *   sum_any     2 + 5 bytes, one inner boundary; every kind of site is possible everywhere
- *   sum_below   2 + 5 bytes; read as a displacement bytes 1 to 4 lead 1.6 GB down, which is a
- *               negative address in a program linked at 0x400000: no pun there, only a window
+ *   sum_below   2 + 5 bytes; read as displacements bytes 1 to 4 and 3 to 6 lead 1.6 GB down, which
+ *               is a negative address in a program linked at 0x400000: no pun there, but a window
  *   sum_c       whatever the compiler makes of it
  *   sum_idle    as sum_any, never called
  *
@@ -40,7 +40,7 @@ __asm__(".text\n"
                             "	rol $11, %rax\n"
                             "	ret\n")
         FUNCTION("sum_below", "	xor %eax, %eax\n"
-                              "	mov $0x2b6f9ce1, %ecx\n"
+                              "	mov $0x9b6f9ce1, %ecx\n"
                               "	sub %rdi, %rax\n"
                               "	imul %rcx, %rax\n"
                               "	rol $13, %rax\n"
@@ -82,7 +82,7 @@ static unsigned sums_round(unsigned thread, uint64_t k)
 
 	wrong += sum_pun(x) != (rotate(x * 0x51a76b35, 7) ^ x);
 	wrong += sum_any(x) != rotate(-x * 0x1f3d5217, 11);
-	wrong += sum_below(x) != rotate(-x * 0x2b6f9ce1, 13);
+	wrong += sum_below(x) != rotate(-x * 0x9b6f9ce1, 13);
 	wrong += sum_c(x) != sum_c_again(x);
 	return wrong;
 }

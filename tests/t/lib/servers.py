@@ -279,10 +279,11 @@ class Elf:
                 return first + offset - start
         raise RuntimeError(f"{symbol} is not mapped in {pid}")
 
-    def straight(self, symbol, least=5):
-        """File offset of the first instruction at least `least` bytes into a function that is
-        reached once a call: whatever occupies the entry, a second counter finds room there."""
-        first = self.symbols[symbol]
+    def straight(self, symbol, least=5, most=20):
+        """File offset of an instruction that is reached once a call, as far from the entry as
+        there is one within `most` bytes: whatever occupies the entry, a second counter finds
+        room there."""
+        first, found = self.symbols[symbol], None
         listing = run(["objdump", "-d", "--no-show-raw-insn", f"--start-address={first}",
                        f"--stop-address={first + 64}", self.path])
         for line in listing.splitlines():
@@ -290,11 +291,13 @@ class Elf:
             if not match:
                 continue
             at = int(match[1], 16)
-            if at - first >= least:
-                return self.file_offset(at)
+            if least <= at - first <= most:
+                found = at
             if match[2].startswith(("j", "ret", "call", "loop")):
                 break
-        raise RuntimeError(f"{symbol} branches within its first {least} bytes")
+        if found is None:
+            raise RuntimeError(f"{symbol} branches within its first {least} bytes")
+        return self.file_offset(found)
 
 
 def loaded(pid, name):
@@ -341,12 +344,13 @@ class Uprobe:
 # --- suture in the background --------------------------------------------------------------------
 class Suture:
     """`suture count` on a process. `sites`: [(Elf, symbol)], what tells us that it is attached:
-    their code differs from what it was and nothing in the process is held any more."""
+    the first bytes of their code differ from what they were (the very first need not: a site may
+    be the next instruction) and nothing in the process is held any more."""
 
     def __init__(self, pid, specs, sites, options=()):
         self.pid = pid
         self.sites = [(elf.address(pid, symbol), elf, symbol) for elf, symbol in sites]
-        self.before = [memory(pid, address, 1) for address, _, _ in self.sites]
+        self.before = [memory(pid, address, 12) for address, _, _ in self.sites]
         self.out = tempfile.TemporaryFile("w+")
         self.err = tempfile.TemporaryFile("w+")
         self.process = start([SUTURE, "count", "-p", str(pid), "--json", "--for", "100s", *options,
@@ -361,7 +365,7 @@ class Suture:
             raise RuntimeError(f"suture count ended with {self.process.returncode}: "
                                + self._text(self.err).strip())
         try:
-            now = [memory(self.pid, address, 1) for address, _, _ in self.sites]
+            now = [memory(self.pid, address, 12) for address, _, _ in self.sites]
         except OSError:
             return False
         return all(x != y for x, y in zip(self.before, now)) and not traced(self.pid)
@@ -387,11 +391,15 @@ class Suture:
         return json.loads(self._text(self.out))
 
 
-def count(pid, *specs, options=(), duration="20ms"):
+def count(pid, *specs, options=(), duration="20ms", seconds=LIMIT):
     """Attach, count for a moment, detach. The parsed report."""
     process = start([SUTURE, "count", "-p", str(pid), "--json", "--for", duration, *options,
                      *specs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate(timeout=LIMIT)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        end(process, signal.SIGINT)
+        raise RuntimeError(f"suture count took over {seconds} s") from None
     if process.returncode:
         raise RuntimeError(f"suture count ended with {process.returncode}: {err.strip()}")
     return json.loads(out)
