@@ -14,6 +14,7 @@ enum {
 	DEFAULT_PUN_PAGES = 256,
 	DEFAULT_PAGES = 16384,
 	MAP_TRIES = 4,
+	UPROBE_TRIES = 3,
 };
 static __thread char thread_error[1024];
 
@@ -161,7 +162,7 @@ static void progress(struct suture_target *t, const char *what)
 		t->options.progress(what, 0, 0, t->options.progress_arg);
 }
 
-/* All at rest, nothing written yet. */
+/* All at rest, nothing written yet: from here on everything counts. */
 static int begin_attach(void *arg)
 {
 	struct suture_target *t = arg;
@@ -171,20 +172,73 @@ static int begin_attach(void *arg)
 	    (process_rseq(t->port, &rseq) || rseq.offset != t->counters.rseq_offset ||
 	     rseq.signature != t->counters.rseq_signature))
 		return -EPROTOTYPE; /* not every thread can: count with locked instructions */
+	for (size_t i = 0; i < t->site_count; i++)
+		if (t->sites[i].uprobe.count && process_uprobe_begin(&t->sites[i].uprobe))
+			return -EIO;
+	return 0;
+}
+
+static void close_uprobes(struct suture_target *t)
+{
+	for (size_t i = 0; i < t->site_count; i++) {
+		if (t->options.progress && t->sites[i].uprobe.count)
+			t->options.progress("removing kernel uprobes", i, t->site_count,
+			                    t->options.progress_arg);
+		process_uprobe_close(&t->sites[i].uprobe);
+	}
+}
+
+static void open_uprobes_for(struct suture_target *t, const pid_t *tids, size_t count)
+{
 	for (size_t i = 0; i < t->site_count; i++) {
 		struct site *site = &t->sites[i];
 		int rc;
 
-		if (site->error || site->kind != SUTURE_SITE_UPROBE || site->uprobe.count)
+		if (site->error || site->kind != SUTURE_SITE_UPROBE)
 			continue;
-		rc = process_uprobe_open(t->port, site->address, &site->uprobe);
+		rc = process_uprobe_open(t->port, tids, count, site->address, &site->uprobe);
 		if (rc)
 			site_refuse(site, -EOPNOTSUPP,
 			            "no jump fits there, and the kernel refuses a uprobe: %s%s",
 			            strerror(-rc),
 			            rc == -EPERM || rc == -EACCES ? " (needs CAP_PERFMON)" : "");
 	}
-	return target_check_exact(t);
+}
+
+/* While the target runs; anew if a thread was created meanwhile, see uprobe.c. */
+static int open_uprobes(struct suture_target *t)
+{
+	size_t sites = 0;
+
+	for (size_t i = 0; i < t->site_count; i++)
+		sites += !t->sites[i].error && t->sites[i].kind == SUTURE_SITE_UPROBE;
+	for (int try = 0; sites && try < UPROBE_TRIES; try++) {
+		pid_t *before = NULL, *after = NULL;
+		size_t count, count_after;
+		bool same = false;
+		int rc = process_tasks(t->pid, &before, &count);
+
+		progress(t, "placing kernel uprobes");
+		if (!rc) {
+			open_uprobes_for(t, before, count);
+			rc = process_tasks(t->pid, &after, &count_after);
+		}
+		if (!rc)
+			same = count == count_after && !memcmp(before, after, count * sizeof(*before));
+		free(before);
+		free(after);
+		if (rc)
+			return target_fail(t, rc, "process %d is gone", t->pid);
+		if (same)
+			return target_check_exact(t);
+		close_uprobes(t);
+	}
+	for (size_t i = 0; i < t->site_count; i++)
+		if (t->sites[i].kind == SUTURE_SITE_UPROBE)
+			site_refuse(&t->sites[i], -EOPNOTSUPP,
+			            "no jump fits there, and threads come and go too fast to place a "
+			            "kernel uprobe in each");
+	return sites ? target_check_exact(t) : 0;
 }
 
 /* Where nobody may be when the bytes change: inside a window, or between a site and the
@@ -209,19 +263,8 @@ static size_t clear_ranges(const struct suture_target *t, struct port_range *ran
 	return n;
 }
 
-static void warm_uprobes(struct suture_target *t, struct process_uprobe *warm)
-{
-	*warm = (struct process_uprobe){0};
-	for (size_t i = 0; i < t->site_count; i++)
-		if (!t->sites[i].error && t->sites[i].kind == SUTURE_SITE_UPROBE) {
-			(void)!process_uprobe_warm(t->port, t->sites[i].address, warm);
-			return;
-		}
-}
-
 static int apply(struct suture_target *t)
 {
-	struct patch_registry none = {0};
 	struct port_range *clear = calloc(t->site_count + 1, sizeof(*clear));
 	struct patch_options options = {
 	        .deadline_ns = t->options.deadline_ns,
@@ -230,7 +273,6 @@ static int apply(struct suture_target *t)
 	        .begin = begin_attach,
 	        .arg = t,
 	};
-	struct process_uprobe warm;
 	size_t failed = 0;
 	int rc;
 
@@ -238,10 +280,8 @@ static int apply(struct suture_target *t)
 		return target_fail(t, -ENOMEM, "out of memory");
 	options.clear_count = clear_ranges(t, clear);
 	t->error[0] = 0;
-	warm_uprobes(t, &warm);
-	rc = patch_apply(t->port, t->registry ? t->registry : &none, &options, &failed);
+	rc = patch_apply(t->port, t->registry, &options, &failed);
 	t->pause.attach_ns = process_stop_ns(t->port);
-	process_uprobe_close(&warm);
 	free(clear);
 	if (rc == -EUCLEAN)
 		target_fail(t, -EOPNOTSUPP,
@@ -342,11 +382,14 @@ static int attach_once(struct suture_target *t)
 {
 	int rc = target_plan(t);
 
+	if (!rc)
+		rc = open_uprobes(t);
 	if (rc)
 		return rc;
+	if (!tramp_space_pages(t->space))
+		return begin_attach(t); /* nothing to write: nobody need stop */
 	progress(t, "mapping trampolines");
-	if (tramp_space_pages(t->space))
-		rc = map_memory(t);
+	rc = map_memory(t);
 	if (!rc)
 		rc = apply(t);
 	if (rc == -EPROTOTYPE) {
@@ -411,8 +454,10 @@ int suture_target_attach(struct suture_target *t)
 	listed = list_probes(t);
 	if (rc && process_gone(t->port))
 		return target_fail(t, -ESRCH, "process %d has ended", t->pid);
-	if (rc || listed)
+	if (rc || listed) {
+		t->listed_count = 0;
 		return rc ? rc : listed;
+	}
 	t->attached = true;
 	t->processes = 1;
 	if (t->shared.inode) {
@@ -473,12 +518,7 @@ int suture_target_detach(struct suture_target *t)
 	if (rc)
 		return target_fail(t, rc == -EBUSY ? -ETIMEDOUT : rc, "%s",
 		                   w.restore.error[0] ? w.restore.error : strerror(-rc));
-	for (size_t i = 0; i < t->site_count; i++) {
-		if (t->options.progress && t->sites[i].uprobe.count)
-			t->options.progress("removing kernel uprobes", i, t->site_count,
-			                    t->options.progress_arg);
-		process_uprobe_close(&t->sites[i].uprobe);
-	}
+	close_uprobes(t);
 	t->attached = false;
 	return 0;
 }

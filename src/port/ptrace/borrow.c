@@ -50,6 +50,7 @@ enum {
 	STRING_MAX = 64,
 	FXSAVE_SW_BYTES = 464,     /* software-reserved part of the FXSAVE image */
 	BORROW_DEADLINE_NS = 50000000,
+	BORROW_TRIES_NS = 500000000,
 	CALL_DEADLINE_NS = 2000000000,
 	STUB_LINGER_NS = 200000000, /* how long the stub waits for us before it goes home */
 };
@@ -324,28 +325,42 @@ static int try_thread(struct borrowed *b, pid_t tid)
 	return rc;
 }
 
-/*
- * Prefer a thread that sleeps and is not the leader: nobody waits for it. A running one is as
- * good, but feels the microseconds; one that is stopped by a signal goes back to that.
- */
-int borrow_thread(struct port *port, struct borrowed *b)
+static int try_threads(struct port *port, struct borrowed *b, const char *preference)
 {
-	static const char preference[] = "SRT";
+	int rc = -EAGAIN, listed;
 	pid_t *tids;
 	size_t count;
-	int rc = find_gadgets(port);
 
-	*b = (struct borrowed){.port = port};
-	if (!rc)
-		rc = process_tasks(port->pid, &tids, &count);
-	if (rc)
-		return rc;
-	rc = -EAGAIN;
+	listed = process_tasks(port->pid, &tids, &count);
+	if (listed)
+		return listed;
 	for (const char *state = preference; *state && rc && rc != -EPERM; state++)
 		for (size_t left = count; left-- > 0 && rc && rc != -EPERM;) /* the leader last */
 			if (state_of(port->pid, tids[left]) == *state)
 				rc = try_thread(b, tids[left]);
 	free(tids);
+	return rc;
+}
+
+/*
+ * Prefer a thread that sleeps and is not the leader: nobody waits for it. A running one is as
+ * good, but feels the microseconds; one that is stopped by a signal goes back to that. A thread
+ * may be in any state for a moment, on its way out of a stop for instance: try again.
+ */
+int borrow_thread(struct port *port, struct borrowed *b)
+{
+	uint64_t end_ns = clock_ns() + BORROW_TRIES_NS;
+	int rc = find_gadgets(port);
+
+	*b = (struct borrowed){.port = port};
+	if (rc)
+		return rc;
+	for (;;) {
+		rc = try_threads(port, b, "SRT");
+		if (rc == 0 || rc == -EPERM || clock_ns() >= end_ns || process_gone(port))
+			break;
+		port_pause(port, 1000000);
+	}
 	if (rc == -EPERM) {
 		port_error(port, "not permitted to trace process %d", port->pid);
 	} else if (rc && process_gone(port)) {
@@ -512,7 +527,12 @@ static int run_stub(struct borrowed *b, uint64_t area, size_t n)
 	}
 	if (!rc)
 		rc = settle(b, true);
-	return rc ? rc : finished ? 0 : -ETIMEDOUT;
+	if (!rc && !finished) {
+		port_error(b->port, "thread %d of process %d did not finish its calls in time",
+		           b->thread.tid, b->port->pid);
+		rc = -ETIMEDOUT;
+	}
+	return rc;
 }
 
 int borrowed_calls(struct borrowed *b, struct remote_call *calls, size_t n)

@@ -54,8 +54,6 @@ void thread_resume(struct thread *thread);
 int thread_rseq(const struct thread *thread, struct process_rseq *out) port_must_check;
 /* Wait for a stop of a traced thread; the wait status, or -ETIMEDOUT, -ESRCH. */
 int thread_wait(pid_t tid, uint64_t deadline_ns, int *status) port_must_check;
-/* Thread IDs of the process, allocated; -ESRCH. */
-int process_tasks(pid_t pid, pid_t **tids, size_t *count) port_must_check;
 
 /*
  * borrow.c: a thread that makes system calls for us.

@@ -45,6 +45,9 @@ int process_maps_read(pid_t pid, struct process_maps *maps) port_must_check;
 void process_maps_free(struct process_maps *maps);
 const struct process_mapping *process_maps_find(const struct process_maps *maps, uint64_t address);
 
+/* Thread IDs of the process in rising order, allocated; -ESRCH. */
+int process_tasks(pid_t pid, pid_t **tids, size_t *count) port_must_check;
+
 /* One field of /proc/PID/status as a number in `base`; -ENOENT if there is no such field. */
 int process_status_field(pid_t pid, pid_t tid, const char *field, int base, uint64_t *value);
 /* Start time in clock ticks since boot: with the PID it names one process for ever. */
@@ -84,9 +87,6 @@ void process_set_go(struct port *port, bool is_go);
 const char *process_error(const struct port *port);
 
 /* ---- threads (stop.c) ------------------------------------------------------------------------ */
-
-/* Stopped only: IDs of all threads. */
-size_t process_threads(const struct port *port, pid_t *tids, size_t capacity);
 
 /*
  * Restartable sequences. 0 if every thread has registered an area at the same distance from its
@@ -150,18 +150,14 @@ int process_family(const struct process_shared *shared, pid_t *pids, size_t capa
 struct process_uprobe {
 	int *fds;
 	size_t count;
+	uint64_t before; /* hits before process_uprobe_begin */
 };
-/* Stopped only: count executions of the instruction at `offset` of the file mapped at `address`,
- * by every thread of the process and by its children. */
-int process_uprobe_open(struct port *port, uint64_t address, struct process_uprobe *probe)
-        port_must_check;
-/*
- * Not while stopped: place a uprobe that nobody hits (on ourselves). The kernel's lock for them
- * (a per-CPU rwsem) takes its first writer a grace period, some 10 ms, and soon afterwards the
- * next ones next to nothing: those that come while the process is at rest.
- */
-int process_uprobe_warm(struct port *port, uint64_t address, struct process_uprobe *probe)
-        port_must_check;
+/* Count executions of the instruction mapped at `address`, by the threads named and by what they
+ * create from now on. Slow (up to a grace period): not while stopped. */
+int process_uprobe_open(struct port *port, const pid_t *tids, size_t count, uint64_t address,
+                        struct process_uprobe *probe) port_must_check;
+/* What was counted up to now does not count. */
+int process_uprobe_begin(struct process_uprobe *probe) port_must_check;
 int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits) port_must_check;
 /* Slow: the kernel waits for a grace period per event. Not while stopped. */
 void process_uprobe_close(struct process_uprobe *probe);

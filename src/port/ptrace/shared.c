@@ -110,7 +110,7 @@ static int open_memfd(struct port *port, int remote_fd)
 	char path[64];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", port->pid, remote_fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", process_member(port->pid), remote_fd);
 	port->shared_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (port->shared_fd < 0 || fstat(port->shared_fd, &st))
 		return -errno;
@@ -253,14 +253,16 @@ int port_map_exec(struct port *port, const struct port_pages *pages, size_t n)
 			                    pages[at + i].offset);
 		if (now)
 			rc = borrowed_calls(&b, calls, now);
-		for (size_t i = 0; i < now && !rc; i++)
+		for (size_t i = 0; i < now && !rc; i++) {
 			rc = call_error(&calls[i]);
+			if (rc)
+				port_error(port, "process %d could not map trampolines: %s", port->pid,
+				           strerror(-rc));
+		}
 		if (at + ROUND > n && !rc)
 			rc = close_remote(port, &b);
 		borrow_end(&b);
 	}
-	if (rc)
-		port_error(port, "process %d could not map trampolines: %s", port->pid, strerror(-rc));
 	return rc;
 }
 
@@ -362,7 +364,7 @@ int process_shared_close_leftovers(struct port *port)
 	struct borrowed b;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", port->pid);
+	snprintf(path, sizeof(path), "/proc/%d/fd", process_member(port->pid));
 	dir = opendir(path);
 	if (!dir)
 		return errno == ENOENT ? -ESRCH : -errno;

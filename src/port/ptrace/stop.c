@@ -386,13 +386,3 @@ int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct threa
 	rc = thread_stopped(thread, status);
 	return rc ? rc : thread->state == THREAD_STOPPED ? 0 : -ESRCH;
 }
-
-size_t process_threads(const struct port *port, pid_t *tids, size_t capacity)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < port->thread_count; i++)
-		if (port->threads[i].state == THREAD_STOPPED && n < capacity)
-			tids[n++] = port->threads[i].tid;
-	return n;
-}

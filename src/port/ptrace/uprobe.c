@@ -3,8 +3,10 @@
  * uprobe.c - counting by the kernel's own breakpoint, where nothing faster is possible.
  *
  * One perf event per thread, each inherited by what that thread creates: perf_event_open(2) has
- * no event for "all threads of a process". They are opened while the process is at rest, so
- * that no thread is counted twice or not at all.
+ * no event for "all threads of a process". Opening takes the kernel's per-CPU rwsem, which can
+ * wait for a grace period, so the process is not at rest meanwhile. Instead the list of threads is
+ * read before and after: if it is the same, nobody was created in between, so nobody is counted
+ * twice (inherited and opened) or not at all.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -66,7 +68,8 @@ static int locate(struct port *port, uint64_t address, char *path, size_t size, 
 	return rc;
 }
 
-int process_uprobe_open(struct port *port, uint64_t address, struct process_uprobe *probe)
+int process_uprobe_open(struct port *port, const pid_t *tids, size_t count, uint64_t address,
+                        struct process_uprobe *probe)
 {
 	int type = uprobe_type(), rc;
 	uint64_t offset;
@@ -78,11 +81,11 @@ int process_uprobe_open(struct port *port, uint64_t address, struct process_upro
 	rc = locate(port, address, path, sizeof(path), &offset);
 	if (rc)
 		return rc;
-	probe->fds = calloc(port->thread_count, sizeof(*probe->fds));
+	probe->fds = calloc(count, sizeof(*probe->fds));
 	if (!probe->fds)
 		return -ENOMEM;
-	for (size_t i = 0; i < port->thread_count && !rc; i++) {
-		int fd = open_event(port->threads[i].tid, type, path, offset);
+	for (size_t i = 0; i < count && !rc; i++) {
+		int fd = open_event(tids[i], type, path, offset);
 
 		if (fd >= 0)
 			probe->fds[probe->count++] = fd;
@@ -92,28 +95,6 @@ int process_uprobe_open(struct port *port, uint64_t address, struct process_upro
 	if (rc)
 		process_uprobe_close(probe);
 	return rc;
-}
-
-int process_uprobe_warm(struct port *port, uint64_t address, struct process_uprobe *probe)
-{
-	int type = uprobe_type(), fd, rc;
-	uint64_t offset;
-	char path[96];
-
-	*probe = (struct process_uprobe){0};
-	rc = type < 0 ? -ENOSYS : locate(port, address, path, sizeof(path), &offset);
-	if (rc)
-		return rc;
-	fd = open_event(0, type, path, offset);
-	if (fd < 0)
-		return fd;
-	probe->fds = malloc(sizeof(*probe->fds));
-	if (!probe->fds) {
-		close(fd);
-		return -ENOMEM;
-	}
-	probe->fds[probe->count++] = fd;
-	return 0;
 }
 
 int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits)
@@ -126,7 +107,14 @@ int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits)
 			return -errno;
 		*hits += value;
 	}
+	*hits -= probe->before;
 	return 0;
+}
+
+int process_uprobe_begin(struct process_uprobe *probe)
+{
+	probe->before = 0;
+	return process_uprobe_read(probe, &probe->before);
 }
 
 void process_uprobe_close(struct process_uprobe *probe)
