@@ -90,6 +90,11 @@ static int restore_process(struct restore *r, pid_t pid, struct port *known)
 		rc = restore_text(r, port);
 	if (!rc)
 		rc = port_unmap_exec(port);
+	if (!rc) {
+		int left = process_shared_close_leftovers(port);
+
+		rc = left < 0 ? left : 0;
+	}
 	if (rc && rc != -ESRCH) {
 		char reason[sizeof(r->error)];
 

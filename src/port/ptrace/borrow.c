@@ -151,7 +151,7 @@ static bool stack_has_room(struct port *port, const struct thread *thread, uint6
 
 static int write_frame(struct borrowed *b)
 {
-	static const char name[] = "suture";
+	static const char name[] = PROCESS_MEMFD_NAME;
 	uint8_t *area = aligned_alloc(64, FRAME_MAX);
 	struct iovec state = {area, FRAME_MAX - 4096};
 	struct signal_frame frame = {0};

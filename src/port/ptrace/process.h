@@ -117,8 +117,9 @@ enum {
 	PROCESS_PAGE = 4096,
 	PROCESS_CALLS_SIZE = 3 * PROCESS_PAGE,
 };
-/* Name of the mapping in /proc/PID/maps. */
-#define PROCESS_SHARED_NAME "/memfd:suture"
+/* Name of the memfd, and of its mappings in /proc/PID/maps. */
+#define PROCESS_MEMFD_NAME "suture-probes"
+#define PROCESS_SHARED_NAME "/memfd:" PROCESS_MEMFD_NAME
 
 /* Make the memfd in the process and map it here; nothing is mapped there yet. *rseq is what one
  * of its threads has registered, signature 0 if nothing. */
