@@ -407,6 +407,21 @@ static int wait_for(struct borrowed *b, enum stop_wanted wanted, int request)
 	}
 }
 
+/* It may stop on its way: for a group-stop that is in effect, or a signal that no mask holds. */
+static int keep_going(struct borrowed *b)
+{
+	int status;
+	pid_t got = waitpid(b->thread.tid, &status, __WALL | WNOHANG);
+
+	if (got == 0)
+		return 0;
+	if (got < 0 || !WIFSTOPPED(status))
+		return -ESRCH;
+	if (status >> 16 == 0)
+		b->thread.signal = WSTOPSIG(status);
+	return ptrace(PTRACE_CONT, b->thread.tid, NULL, NULL) ? -errno : 0;
+}
+
 /* Interrupt it, in a stop in which the kernel finishes an interrupted system call itself. */
 static int settle(struct borrowed *b, bool running)
 {
@@ -523,7 +538,9 @@ static int run_stub(struct borrowed *b, uint64_t area, size_t n)
 		rc = -errno;
 	while (!rc && !finished && clock_ns() < end_ns) {
 		port_pause(b->port, 20000);
-		rc = port_read(b->port, area, &finished, sizeof(finished));
+		rc = keep_going(b);
+		if (!rc)
+			rc = port_read(b->port, area, &finished, sizeof(finished));
 	}
 	if (!rc)
 		rc = settle(b, true);

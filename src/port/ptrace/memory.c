@@ -139,9 +139,8 @@ static bool in_ranges(const struct port_range *ranges, size_t n, uint64_t addres
  */
 enum { STACK_SCAN_MAX = 8 << 20, STACK_SCAN_PIECE = 64 << 10 };
 
-static int stack_points_into(struct port *port, const struct thread *thread,
-                             const struct process_maps *maps, const struct port_range *ranges,
-                             size_t n, uint64_t *words)
+static int stack_points_into(const struct thread *thread, const struct process_maps *maps,
+                             const struct port_range *ranges, size_t n, uint64_t *words)
 {
 	uint64_t address = thread->regs.rsp & ~7ull;
 	const struct process_mapping *stack = process_maps_find(maps, address);
@@ -154,7 +153,7 @@ static int stack_points_into(struct port *port, const struct thread *thread,
 	end = stack->end - address > STACK_SCAN_MAX ? address + STACK_SCAN_MAX : stack->end;
 	while (address < end) {
 		size_t size = end - address < STACK_SCAN_PIECE ? end - address : STACK_SCAN_PIECE;
-		ssize_t got = process_vm_readv(port->pid, &(struct iovec){words, size}, 1,
+		ssize_t got = process_vm_readv(thread->tid, &(struct iovec){words, size}, 1,
 		                               &(struct iovec){(void *)address, size}, 1, 0);
 
 		if (got <= 0)
@@ -183,7 +182,7 @@ static int scan_stacks(struct port *port, const struct port_range *ranges, size_
 			rc = process_maps_read(process_member(port->pid), &port->maps);
 		}
 		if (!rc)
-			rc = stack_points_into(port, thread, &port->maps, ranges, n, words);
+			rc = stack_points_into(thread, &port->maps, ranges, n, words);
 		if (rc < 0)
 			return rc;
 		inside += rc;
