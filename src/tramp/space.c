@@ -12,6 +12,7 @@
 
 struct page {
 	uint64_t address;
+	unsigned taken; /* bytes; a page without any is not mapped and costs nothing */
 	uint8_t used[TRAMP_PAGE / 8];
 	uint8_t bytes[TRAMP_PAGE];
 };
@@ -20,7 +21,8 @@ struct tramp_space {
 	struct port_range *occupied;
 	size_t occupied_count;
 	struct page **pages; /* in order of creation */
-	size_t page_count, page_capacity, max_pages;
+	size_t page_count, page_capacity;
+	size_t live_pages, max_pages; /* pages with bytes taken */
 	uint32_t *hash; /* index + 1 of pages, by page number; 0: empty */
 	size_t hash_size;
 	struct page *last_near; /* where tramp_reserve_near found room last */
@@ -66,7 +68,7 @@ void tramp_space_free(struct tramp_space *space)
 
 size_t tramp_space_pages(const struct tramp_space *space)
 {
-	return space->page_count;
+	return space->live_pages;
 }
 
 void tramp_space_limit(struct tramp_space *space, size_t max_pages)
@@ -175,7 +177,7 @@ static int pages_needed(const struct tramp_space *space, uint64_t address, size_
 
 		if (!page && occupied_at(space, at, at + TRAMP_PAGE))
 			return -EEXIST;
-		if (!page) {
+		if (!page || !page->taken) {
 			needed++;
 			continue;
 		}
@@ -192,10 +194,13 @@ static void mark(struct tramp_space *space, uint64_t address, size_t size, bool 
 		struct page *page = find_page(space, at);
 		size_t offset = at % TRAMP_PAGE;
 
-		if (take)
+		if (take) {
 			page->used[offset / 8] |= (uint8_t)(1u << offset % 8);
-		else
+			space->live_pages += page->taken++ == 0;
+		} else {
 			page->used[offset / 8] &= (uint8_t)~(1u << offset % 8);
+			space->live_pages -= --page->taken == 0;
+		}
 	}
 }
 
@@ -205,7 +210,7 @@ int tramp_reserve(struct tramp_space *space, uint64_t address, size_t size)
 
 	if (needed < 0)
 		return needed;
-	if (space->page_count + (size_t)needed > space->max_pages)
+	if (space->live_pages + (size_t)needed > space->max_pages)
 		return -ENOSPC;
 	for (uint64_t at = address & ~(uint64_t)(TRAMP_PAGE - 1); at < address + size;
 	     at += TRAMP_PAGE)
@@ -357,6 +362,7 @@ int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_p
                  size_t *count)
 {
 	struct port_pages *list = calloc(space->page_count + 1, sizeof(*list));
+	uint64_t offset = first_offset;
 
 	*runs = NULL;
 	*count = 0;
@@ -369,12 +375,14 @@ int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_p
 		struct port_pages *last = *count ? &list[*count - 1] : NULL;
 
 		hash_insert(space, i);
-		if (last && last->address + last->size == space->pages[i]->address) {
-			last->size += TRAMP_PAGE;
+		if (!space->pages[i]->taken)
 			continue;
-		}
-		list[(*count)++] = (struct port_pages){space->pages[i]->address, TRAMP_PAGE,
-		                                       first_offset + i * TRAMP_PAGE};
+		if (last && last->address + last->size == space->pages[i]->address)
+			last->size += TRAMP_PAGE;
+		else
+			list[(*count)++] = (struct port_pages){space->pages[i]->address, TRAMP_PAGE,
+			                                       offset};
+		offset += TRAMP_PAGE;
 	}
 	*runs = list;
 	return 0;
@@ -382,6 +390,12 @@ int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_p
 
 void tramp_emit(const struct tramp_space *space, uint64_t first_offset, uint8_t *memory)
 {
-	for (size_t i = 0; i < space->page_count; i++)
-		memcpy(memory + first_offset + i * TRAMP_PAGE, space->pages[i]->bytes, TRAMP_PAGE);
+	uint8_t *at = memory + first_offset;
+
+	for (size_t i = 0; i < space->page_count; i++) {
+		if (!space->pages[i]->taken)
+			continue;
+		memcpy(at, space->pages[i]->bytes, TRAMP_PAGE);
+		at += TRAMP_PAGE;
+	}
 }
