@@ -55,6 +55,13 @@ static int covered(const uint8_t *code, size_t size, uint64_t site, size_t lengt
 	return (int)at;
 }
 
+static void put_displacement(struct tramp_window *w, uint64_t site, unsigned jump_at)
+{
+	uint32_t d = (uint32_t)(w->continuation - (site + w->length));
+
+	memcpy(w->patched + jump_at + 1, &d, sizeof(d));
+}
+
 /*
  * Choose the second jump's displacement d0 … d3. Its low `shared` bytes are also the high bytes
  * of the first one's, which begins with `fixed` bytes that can not be chosen.
@@ -71,7 +78,6 @@ static int choose(struct tramp_space *space, uint64_t site, struct tramp_window 
 		struct tramp_choice first = {site + 5 + low, unit, -half, shared ? half - 1 : 0};
 		struct tramp_choice second;
 		int64_t k, m;
-		uint32_t d;
 		int rc;
 
 		if (!shared) /* all four bytes are fixed, the sign included */
@@ -80,6 +86,14 @@ static int choose(struct tramp_space *space, uint64_t site, struct tramp_window 
 		if (rc)
 			return rc;
 		w->trampoline = first.base + (uint64_t)(k * (int64_t)unit);
+		if (!shared) { /* free to lead anywhere */
+			rc = tramp_reserve_near(space, site, TRAMP_JUMP, &w->continuation);
+			if (rc)
+				tramp_release(space, w->trampoline, TRAMP_JUMP);
+			else
+				put_displacement(w, site, jump_at);
+			return rc;
+		}
 		second = (struct tramp_choice){
 		        .base = site + w->length + ((uint64_t)k & (low_values - 1)),
 		        .step = low_values,
@@ -89,13 +103,10 @@ static int choose(struct tramp_space *space, uint64_t site, struct tramp_window 
 		rc = tramp_reserve_choice(space, &second, TRAMP_JUMP, 0, &m);
 		if (rc == 0) {
 			w->continuation = second.base + (uint64_t)(m * (int64_t)low_values);
-			d = (uint32_t)(w->continuation - (site + w->length));
-			memcpy(w->patched + jump_at + 1, &d, sizeof(d));
+			put_displacement(w, site, jump_at);
 			return 0;
 		}
 		tramp_release(space, w->trampoline, TRAMP_JUMP);
-		if (!shared)
-			return rc;
 	}
 	return -ENOSPC;
 }

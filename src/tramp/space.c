@@ -25,6 +25,9 @@ struct tramp_space {
 	size_t live_pages, max_pages; /* pages with bytes taken */
 	uint32_t *hash; /* index + 1 of pages, by page number; 0: empty */
 	size_t hash_size;
+	/* By log2 of the step: where a choice ended last. The next is likely to fit just behind it,
+	 * and need not walk over all that came before. */
+	uint64_t last_choice[64];
 	struct page *last_near; /* where tramp_reserve_near found room last */
 	size_t last_offset;
 };
@@ -257,13 +260,27 @@ static int walk(struct tramp_space *space, const struct tramp_choice *c, size_t 
 	return -ENOSPC;
 }
 
+static int64_t first_choice(const struct tramp_space *space, const struct tramp_choice *c)
+{
+	uint64_t last = space->last_choice[__builtin_ctzll(c->step)];
+	int64_t k = ((int64_t)(last - c->base) + (int64_t)c->step - 1) / (int64_t)c->step;
+
+	if (!last || k < c->low || k > c->high)
+		k = 0;
+	return k < c->low ? c->low : k > c->high ? c->high : k;
+}
+
 int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice,
                          size_t size, unsigned skip, int64_t *k)
 {
-	int rc = walk(space, choice, size, 1, choice->low > 0 ? choice->low : 0, &skip, k);
+	int64_t first = first_choice(space, choice);
+	int rc = walk(space, choice, size, 1, first, &skip, k);
 
 	if (rc == -ENOSPC)
-		rc = walk(space, choice, size, -1, choice->high < -1 ? choice->high : -1, &skip, k);
+		rc = walk(space, choice, size, -1, first - 1, &skip, k);
+	if (!rc)
+		space->last_choice[__builtin_ctzll(choice->step)] =
+		        choice->base + (uint64_t)*k * choice->step;
 	return rc;
 }
 

@@ -36,8 +36,9 @@ int tramp_reserve(struct tramp_space *space, uint64_t address, size_t size);
 void tramp_release(struct tramp_space *space, uint64_t address, size_t size);
 
 /*
- * Take the `size` bytes at base + step * k for the k of [k_low, k_high] nearest to 0 (upward
- * first) that is free, from *k upward or downward on; *k is where it was found. -ENOSPC: none.
+ * Take `size` bytes at base + step * k for a k of [low, high] where they are free, after passing
+ * over `skip` such places; *k says which. `step` is a power of two. -ENOSPC: none was found in a
+ * bounded search, or too many pages.
  */
 struct tramp_choice {
 	uint64_t base, step;

@@ -89,7 +89,7 @@ _started = []
 
 
 def _die_with_parent():
-    LIBC.prctl(1, signal.SIGKILL)
+    LIBC.prctl(1, signal.SIGTERM)  # servers then end their own children, suture detaches
 
 
 def start(arguments, user=None, **options):
@@ -117,7 +117,7 @@ def end(process, number=signal.SIGTERM):
     if process.poll() is None:
         process.send_signal(number)
         try:
-            process.wait(10)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -125,10 +125,15 @@ def end(process, number=signal.SIGTERM):
 
 @atexit.register
 def _end_all():
-    for process in reversed(_started):
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    """Masters do not survive, and neither do workers whose master could not end them."""
+    left = [process for process in reversed(_started) if process.poll() is None]
+    members = [pid for process in left for pid in family(process.pid)]
+    for process in left:
+        end(process, signal.SIGTERM)
+    for pid in members:
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) == os.getpgid(0):
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
