@@ -83,6 +83,10 @@ static struct tramp_body body_of(const struct suture_target *t, const struct sit
 	        .next = site_patch(site) + site->length,
 	};
 
+	if (site->kind == SUTURE_SITE_PUN) {
+		body.size = site->displaced;
+		body.next = site_patch(site) + site->displaced;
+	}
 	if (site->kind == SUTURE_SITE_WINDOW)
 		body.next = site->window.continuation;
 	if (site->kind == SUTURE_SITE_WINDOW && !site->window.continuation) {

@@ -266,9 +266,14 @@ static void try_pun(struct suture_target *t, size_t index)
 	if (t->options.no_pun || !displaceable(site) || room(t, index) < PUN_LENGTH ||
 	    site->code_size < site->shift + PUN_LENGTH)
 		return;
-	if (tramp_pun_x86(t->space, site->code + site->shift, site_patch(site),
-	                  &site->trampoline) == 0)
-		site->kind = SUTURE_SITE_PUN;
+	if (tramp_pun_x86(t->space, site->code + site->shift, site_patch(site), &site->trampoline))
+		return;
+	site->kind = SUTURE_SITE_PUN;
+	site->displaced = (uint8_t)tramp_pun_displaced_x86(site->code + site->shift,
+	                                                   site->code_size - site->shift,
+	                                                   site_patch(site), site->length);
+	if (site->displaced > room(t, index))
+		site->displaced = site->length; /* the next probe is to see its hits */
 }
 
 static void try_window(struct suture_target *t, size_t index)

@@ -37,9 +37,9 @@ int lock_process(pid_t pid)
 	return rc;
 }
 
-/* Our mappings in a process, as sorted ranges. */
-static int our_ranges(pid_t pid, const struct process_shared *shared, struct port_range **ranges,
-                      size_t *count)
+/* Our mappings in a process, sorted: all, or only the executable ones. */
+static int our_ranges(pid_t pid, const struct process_shared *shared, bool executable,
+                      struct port_range **ranges, size_t *count)
 {
 	struct process_maps maps;
 	int rc = process_maps_read(process_member(pid), &maps);
@@ -49,10 +49,13 @@ static int our_ranges(pid_t pid, const struct process_shared *shared, struct por
 	if (rc)
 		return rc;
 	*ranges = calloc(maps.count + 1, sizeof(**ranges));
-	for (size_t i = 0; *ranges && i < maps.count; i++)
-		if (maps.list[i].inode == shared->inode && maps.list[i].device == shared->device)
-			(*ranges)[(*count)++] =
-			        (struct port_range){maps.list[i].start, maps.list[i].end};
+	for (size_t i = 0; *ranges && i < maps.count; i++) {
+		const struct process_mapping *m = &maps.list[i];
+
+		if (m->inode == shared->inode && m->device == shared->device &&
+		    (m->execute || !executable))
+			(*ranges)[(*count)++] = (struct port_range){m->start, m->end};
+	}
 	process_maps_free(&maps);
 	return *ranges ? 0 : -ENOMEM;
 }
@@ -63,14 +66,18 @@ static int restore_text(struct restore *r, struct port *port)
 	        .deadline_ns = r->deadline_ns,
 	        .tries = r->tries > REVERT_TRIES_MIN ? r->tries : REVERT_TRIES_MIN,
 	};
-	struct port_range *ranges;
-	int rc = our_ranges(process_pid(port), &r->shared, &ranges, &options.vacate_count);
+	struct port_range *code = NULL, *all = NULL;
+	pid_t pid = process_pid(port);
+	int rc = our_ranges(pid, &r->shared, true, &code, &options.vacate_count);
 
-	if (rc)
-		return rc;
-	options.vacate = ranges;
-	rc = patch_revert(port, r->registry, &options);
-	free(ranges);
+	if (!rc)
+		rc = our_ranges(pid, &r->shared, false, &all, &options.forget_count);
+	options.vacate = code;
+	options.forget = all;
+	if (!rc)
+		rc = patch_revert(port, r->registry, &options);
+	free(code);
+	free(all);
 	if (process_stop_ns(port) > r->stop_ns)
 		r->stop_ns = process_stop_ns(port);
 	return rc;
@@ -295,7 +302,7 @@ int suture_target_status(pid_t pid, struct suture_status *out)
 		uint64_t start = 0;
 
 		sites = patch_count(port, registry);
-		rc = our_ranges(pid, &r.shared, &ranges, &mappings);
+		rc = our_ranges(pid, &r.shared, false, &ranges, &mappings);
 		free(ranges);
 		out->processes = family > 0 ? (unsigned)family : 0;
 		out->owner = (pid_t)journal.owner;

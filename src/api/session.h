@@ -36,6 +36,7 @@ struct site {
 	uint8_t first;   /* length of the first instruction */
 	uint8_t shift;   /* from the site to the instruction that is patched */
 	uint8_t length;  /* of that instruction */
+	uint8_t displaced; /* bytes that a pun's trampoline executes */
 	enum isa_class class; /* likewise */
 	bool steppable;
 	uint64_t trampoline, body; /* where the jump leads, where the code is */

@@ -69,6 +69,22 @@ static json_t *json_probes(const struct suture_target *target)
 	return array;
 }
 
+/* What a glob found is named so that it can be given as a specification of its own. */
+static json_t *json_refusal(const struct suture_refusal *refusal)
+{
+	json_t *spec = NULL;
+	char *name;
+
+	if (!refusal->symbol || !text_is_glob(refusal->spec)) {
+		spec = json_text(refusal->spec);
+	} else if (asprintf(&name, "%s:%s", refusal->module ? refusal->module : "",
+	                    refusal->symbol) >= 0) {
+		spec = json_text(name);
+		free(name);
+	}
+	return json_pack("{so so}", "spec", spec, "reason", json_text(refusal->reason));
+}
+
 static json_t *json_refusals(const struct suture_target *target)
 {
 	json_t *array = json_array();
@@ -76,9 +92,7 @@ static json_t *json_refusals(const struct suture_target *target)
 
 	for (size_t i = 0; array && i < suture_target_refusals(target); i++)
 		if (suture_target_refusal(target, i, &refusal) == 0 &&
-		    json_array_append_new(array,
-		                          json_pack("{so so}", "spec", json_text(refusal.spec),
-		                                    "reason", json_text(refusal.reason)))) {
+		    json_array_append_new(array, json_refusal(&refusal))) {
 			json_decref(array);
 			return NULL;
 		}

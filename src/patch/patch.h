@@ -45,8 +45,8 @@ bool patch_registry_valid(const struct patch_registry *registry, size_t size,
 struct patch_options {
 	uint64_t deadline_ns;
 	unsigned tries;
-	const struct port_range *clear, *vacate; /* see struct sync_batch */
-	size_t clear_count, vacate_count;
+	const struct port_range *clear, *vacate, *forget; /* see struct sync_batch */
+	size_t clear_count, vacate_count, forget_count;
 	int (*begin)(void *arg);
 	void *arg;
 };

@@ -221,7 +221,7 @@ static int change(struct port *port, struct sync_batch *batch, struct run *run)
 	rc = port_occupied(port, batch->vacate, batch->vacate_count);
 	if (rc)
 		return rc > 0 ? -EAGAIN : rc;
-	return port_forget(port, batch->vacate, batch->vacate_count);
+	return port_forget(port, batch->forget, batch->forget_count);
 }
 
 int sync_quiesce(struct port *port, struct sync_batch *batch)

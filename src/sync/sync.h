@@ -34,9 +34,12 @@ struct sync_batch {
 	/* Nobody may be in these ranges before the first write (sorted, disjoint). */
 	const struct port_range *clear;
 	size_t clear_count;
-	/* Nobody may be in these after the last write; the port forgets them then. */
+	/* Nobody may be in these after the last write. */
 	const struct port_range *vacate;
 	size_t vacate_count;
+	/* And these, data included, are then forgotten (port_forget). */
+	const struct port_range *forget;
+	size_t forget_count;
 	/* Called with all at rest: before anything is compared, and after everything is written.
 	 * `begin` may refuse (negative errno; -EAGAIN: try again). May be NULL. */
 	int (*begin)(void *arg);

@@ -30,6 +30,28 @@ int tramp_pun_x86(struct tramp_space *space, const uint8_t code[5], uint64_t sit
 	return tramp_reserve(space, *trampoline, TRAMP_JUMP);
 }
 
+size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, size_t first)
+{
+	uint8_t copy[ISA_DISPLACED_MAX];
+	size_t at = 0;
+
+	while (at < TRAMP_JUMP && at < size) {
+		uint64_t from = site + at;
+		struct isa_insn insn;
+		int n = isa_x86_64.decode(code + at, size - at, from, &insn);
+
+		if (n < 0 || isa_x86_64.relocate(code + at, (size_t)n, from, from + TRAMP_PAGE, copy,
+		                                 sizeof(copy)) < 0)
+			break;
+		at += (size_t)n;
+		if (insn.class == ISA_BRANCH || insn.class == ISA_JUMP_INDIRECT ||
+		    insn.class == ISA_RETURN || insn.class == ISA_CALL ||
+		    insn.class == ISA_CALL_INDIRECT)
+			break; /* what follows is reached in another way */
+	}
+	return at > first ? at : first;
+}
+
 /* Bytes of whole instructions that cover `length`; -ENOTSUP if they can not be displaced. */
 static int covered(const uint8_t *code, size_t size, uint64_t site, size_t length)
 {

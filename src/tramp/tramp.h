@@ -73,6 +73,14 @@ int tramp_pun_x86(struct tramp_space *space, const uint8_t code[5], uint64_t sit
                   uint64_t *trampoline);
 
 /*
+ * How many of the `size` bytes of code a pun's trampoline should execute: all instructions that
+ * start in the first five bytes, as far as they can be displaced. One would do, but going on in
+ * the middle of our own jump costs some 8 ns a hit: the processor's decoded-instruction caches
+ * and branch predictors hold one reading of those bytes at a time. At least `first`.
+ */
+size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, size_t first);
+
+/*
  * Window: two jumps.
  *
  *     old   [ first instruction, 1 to 4 bytes    ][ second … up to L and beyond              ]
