@@ -422,11 +422,6 @@ static int try_shifted(struct suture_target *t)
 	return rc;
 }
 
-static bool uprobes_exist(void)
-{
-	return access("/sys/bus/event_source/devices/uprobe/type", R_OK) == 0;
-}
-
 static size_t count_threads(pid_t pid)
 {
 	uint64_t threads = 1;
@@ -462,7 +457,7 @@ static const char *no_uprobe(const struct suture_target *t, size_t index, bool e
 static void try_uprobes(struct suture_target *t)
 {
 	size_t threads = count_threads(t->pid), events = 0;
-	bool exist = uprobes_exist();
+	bool exist = process_uprobes_exist();
 
 	for (size_t i = 0; i < t->site_count; i++) {
 		struct site *site = &t->sites[i];

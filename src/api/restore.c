@@ -234,6 +234,8 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
 	}
 	free(registry);
 	process_close(port);
+	if (rc >= 0 && process_uprobe_leftovers(pid) > 0 && rc == 0)
+		rc = 1;
 	return rc;
 }
 

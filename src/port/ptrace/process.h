@@ -152,7 +152,9 @@ struct process_uprobe {
 	int *fds;
 	size_t count;
 	uint64_t before; /* hits before process_uprobe_begin */
+	char name[64];   /* of the event in tracefs */
 };
+bool process_uprobes_exist(void);
 /* Count executions of the instruction mapped at `address`, by the threads named and by what they
  * create from now on. Slow (up to a grace period): not while stopped. */
 int process_uprobe_open(struct port *port, const pid_t *tids, size_t count, uint64_t address,
@@ -162,5 +164,7 @@ int process_uprobe_begin(struct process_uprobe *probe) port_must_check;
 int process_uprobe_read(const struct process_uprobe *probe, uint64_t *hits) port_must_check;
 /* Slow: the kernel waits for a grace period per event. Not while stopped. */
 void process_uprobe_close(struct process_uprobe *probe);
+/* Take away what a killed owner defined for the process. Returns their number. */
+int process_uprobe_leftovers(pid_t pid);
 
 #endif

@@ -2,14 +2,24 @@
 /*
  * uprobe.c - counting by the kernel's own breakpoint, where nothing faster is possible.
  *
- * One perf event per thread, each inherited by what that thread creates: perf_event_open(2) has
- * no event for "all threads of a process". Opening takes the kernel's per-CPU rwsem, which can
- * wait for a grace period, so the process is not at rest meanwhile. Instead the list of threads is
- * read before and after: if it is the same, nobody was created in between, so nobody is counted
- * twice (inherited and opened) or not at all.
+ * The breakpoint is an event of tracefs (uprobe_events), counted by perf events on its tracepoint,
+ * one per thread, each inherited by what that thread creates: perf_event_open(2) has no event
+ * for "all threads of a process". The shorter way, a perf event of type uprobe, must not be
+ * inherited: the kernel reads its path again when the target forks, as an address in the target,
+ * and the fork fails.
+ *
+ * Opening takes the kernel's per-CPU rwsem, which can wait for a grace period, so the process is
+ * not at rest meanwhile. Instead the owner reads the list of threads before and after: if it is
+ * the same, nobody was created in between, so nobody is counted twice (inherited and opened) or
+ * not at all.
+ *
+ * An event's definition outlives a killed owner; its group names the target, so that whoever
+ * comes next can take it away.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/mount.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,31 +28,65 @@
 #include <unistd.h>
 #include "internal.h"
 
-/* Type number of the kernel's uprobe events, which it hands out at boot. */
-static int uprobe_type(void)
-{
-	FILE *file = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
-	int type = -1;
+#define GROUP_FORMAT "suture_%d"
 
-	if (file && fscanf(file, "%d", &type) != 1)
-		type = -1;
-	if (file)
-		fclose(file);
-	return type;
+/* The tracing directory: where it is usually mounted, or a mount of our own that nobody else
+ * sees. A descriptor, or a negative errno. */
+static int open_tracefs(void)
+{
+	static const char *const places[] = {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"};
+	int fs, mount;
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		int dir = open(places[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (dir >= 0 && faccessat(dir, "uprobe_events", W_OK, 0) == 0)
+			return dir;
+		if (dir >= 0)
+			close(dir);
+	}
+	fs = (int)syscall(SYS_fsopen, "tracefs", FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return errno == ENODEV ? -ENOSYS : -errno;
+	mount = syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)
+	                ? -1
+	                : (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	if (mount < 0)
+		mount = -errno;
+	close(fs);
+	return mount;
 }
 
-static int open_event(pid_t tid, int type, const char *path, uint64_t offset)
+static int write_definition(int tracefs, const char *text)
 {
-	struct perf_event_attr attr = {
-	        .type = (uint32_t)type,
-	        .size = sizeof(attr),
-	        .inherit = 1,
-	        .config1 = (uint64_t)(uintptr_t)path,
-	        .config2 = offset,
-	};
-	long fd = syscall(SYS_perf_event_open, &attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	int fd = openat(tracefs, "uprobe_events", O_WRONLY | O_APPEND | O_CLOEXEC);
+	ssize_t n;
+	int rc;
 
-	return fd < 0 ? -errno : (int)fd;
+	if (fd < 0)
+		return errno == ENOENT ? -ENOSYS : -errno;
+	n = write(fd, text, strlen(text));
+	rc = n < 0 ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static int tracepoint_id(int tracefs, const char *name)
+{
+	char path[128], text[16];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "events/%s/id", name);
+	fd = openat(tracefs, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return -EIO;
+	text[n] = 0;
+	return (int)strtol(text, NULL, 10);
 }
 
 /* Whatever the file is called by now, and in whichever container: the kernel's link to it, and the
@@ -68,24 +112,57 @@ static int locate(struct port *port, uint64_t address, char *path, size_t size, 
 	return rc;
 }
 
+static int define(struct port *port, int tracefs, uint64_t address, struct process_uprobe *probe)
+{
+	char path[96], text[256];
+	uint64_t offset;
+	int rc = locate(port, address, path, sizeof(path), &offset);
+
+	if (rc)
+		return rc;
+	snprintf(probe->name, sizeof(probe->name), GROUP_FORMAT "/at_%" PRIx64, port->pid, address);
+	snprintf(text, sizeof(text), "p:%s %s:0x%" PRIx64 "\n", probe->name, path, offset);
+	rc = write_definition(tracefs, text);
+	if (rc) {
+		probe->name[0] = 0;
+		return rc;
+	}
+	return tracepoint_id(tracefs, probe->name);
+}
+
+static int open_event(pid_t tid, int id)
+{
+	struct perf_event_attr attr = {
+	        .type = PERF_TYPE_TRACEPOINT,
+	        .size = sizeof(attr),
+	        .config = (uint64_t)id,
+	        .inherit = 1,
+	};
+	long fd = syscall(SYS_perf_event_open, &attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+bool process_uprobes_exist(void)
+{
+	return access("/sys/bus/event_source/devices/uprobe/type", F_OK) == 0;
+}
+
 int process_uprobe_open(struct port *port, const pid_t *tids, size_t count, uint64_t address,
                         struct process_uprobe *probe)
 {
-	int type = uprobe_type(), rc;
-	uint64_t offset;
-	char path[96];
+	int tracefs = open_tracefs(), id, rc = 0;
 
 	*probe = (struct process_uprobe){0};
-	if (type < 0)
-		return -ENOSYS;
-	rc = locate(port, address, path, sizeof(path), &offset);
-	if (rc)
-		return rc;
+	if (tracefs < 0)
+		return tracefs;
+	id = define(port, tracefs, address, probe);
+	close(tracefs);
 	probe->fds = calloc(count, sizeof(*probe->fds));
-	if (!probe->fds)
-		return -ENOMEM;
+	if (id < 0 || !probe->fds)
+		rc = id < 0 ? id : -ENOMEM;
 	for (size_t i = 0; i < count && !rc; i++) {
-		int fd = open_event(tids[i], type, path, offset);
+		int fd = open_event(tids[i], id);
 
 		if (fd >= 0)
 			probe->fds[probe->count++] = fd;
@@ -117,10 +194,56 @@ int process_uprobe_begin(struct process_uprobe *probe)
 	return process_uprobe_read(probe, &probe->before);
 }
 
+static void undefine(int tracefs, const char *name)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "-:%s\n", name);
+	(void)!write_definition(tracefs, text);
+}
+
 void process_uprobe_close(struct process_uprobe *probe)
 {
+	int tracefs = probe->name[0] ? open_tracefs() : -1;
+
 	for (size_t i = 0; i < probe->count; i++)
 		close(probe->fds[i]);
+	if (tracefs >= 0) {
+		undefine(tracefs, probe->name);
+		close(tracefs);
+	}
 	free(probe->fds);
 	*probe = (struct process_uprobe){0};
+}
+
+int process_uprobe_leftovers(pid_t pid)
+{
+	char group[32], line[512];
+	struct process_uprobe left[64];
+	int tracefs, fd, count = 0;
+	FILE *list = NULL;
+
+	if (!process_uprobes_exist())
+		return 0;
+	tracefs = open_tracefs();
+	if (tracefs < 0)
+		return 0; /* not ours to see: then it was not ours to define either */
+	fd = openat(tracefs, "uprobe_events", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		list = fdopen(fd, "r");
+	snprintf(group, sizeof(group), "p:" GROUP_FORMAT "/", pid);
+	while (list && count < 64 && fgets(line, sizeof(line), list)) {
+		if (strncmp(line, group, strlen(group)))
+			continue;
+		line[strcspn(line, " \n")] = 0;
+		snprintf(left[count++].name, sizeof(left[0].name), "%.63s", line + 2);
+	}
+	if (list)
+		fclose(list);
+	else if (fd >= 0)
+		close(fd);
+	for (int i = 0; i < count; i++)
+		undefine(tracefs, left[i].name);
+	close(tracefs);
+	return count;
 }
