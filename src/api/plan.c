@@ -16,7 +16,7 @@
 
 enum {
 	PUN_LENGTH = 5,
-	UPROBE_EVENTS_MAX = 64, /* each takes tens of milliseconds to remove */
+	UPROBES_MAX = 32, /* that a glob takes: each takes some 80 ms to remove */
 	SHIFTS_MAX = 3,
 	SHIFT_MAX = 14, /* so that a shift and what follows it fit in site.code */
 	CLEAR_OF_HEAP = 64 << 20,
@@ -422,14 +422,6 @@ static int try_shifted(struct suture_target *t)
 	return rc;
 }
 
-static size_t count_threads(pid_t pid)
-{
-	uint64_t threads = 1;
-
-	(void)!process_status_field(pid, 0, "Threads", 10, &threads);
-	return threads ? threads : 1;
-}
-
 /* What a specification names alone may take its time; what a glob finds may not. */
 static bool named(const struct suture_target *t, size_t site)
 {
@@ -439,7 +431,7 @@ static bool named(const struct suture_target *t, size_t site)
 	return false;
 }
 
-static const char *no_uprobe(const struct suture_target *t, size_t index, bool exist, size_t events)
+static const char *no_uprobe(const struct suture_target *t, size_t index, bool exist, size_t used)
 {
 	if (t->options.no_uprobe)
 		return "kernel uprobes are switched off";
@@ -448,7 +440,7 @@ static const char *no_uprobe(const struct suture_target *t, size_t index, bool e
 	if (!t->sites[index].steppable)
 		return "a kernel uprobe, which single-steps it, would change what it does; probe the "
 		       "next instruction";
-	if (events > UPROBE_EVENTS_MAX && !named(t, index))
+	if (used >= UPROBES_MAX && !named(t, index))
 		return "kernel uprobes are slow to remove, so a glob takes few; name the function "
 		       "itself";
 	return NULL;
@@ -456,20 +448,20 @@ static const char *no_uprobe(const struct suture_target *t, size_t index, bool e
 
 static void try_uprobes(struct suture_target *t)
 {
-	size_t threads = count_threads(t->pid), events = 0;
 	bool exist = process_uprobes_exist();
+	size_t used = 0;
 
 	for (size_t i = 0; i < t->site_count; i++) {
 		struct site *site = &t->sites[i];
 		const char *reason;
 
-		events += site->kind == SUTURE_SITE_UPROBE && !site->error ? threads : 0;
+		used += site->kind == SUTURE_SITE_UPROBE && !site->error;
 		if (!open_site(site))
 			continue;
-		reason = no_uprobe(t, i, exist, events + threads);
+		reason = no_uprobe(t, i, exist, used);
 		if (!reason) {
 			site->kind = SUTURE_SITE_UPROBE;
-			events += threads;
+			used++;
 			continue;
 		}
 		site_refuse(site, -EOPNOTSUPP, "no jump fits there (%s), and %s",
