@@ -40,8 +40,7 @@ typedef uint64_t function(uint64_t);
 static const struct {
 	const char *name;
 	function *call;
-} shapes[] = { { "one_long", one_long }, { "several_short", several_short },
-               { "prologue", prologue } };
+} shapes[] = {{"one_long", one_long}, {"several_short", several_short}, {"prologue", prologue}};
 
 static function *volatile chosen;
 static uint64_t calls;

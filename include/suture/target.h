@@ -44,14 +44,14 @@ struct suture_target;
 typedef void (*suture_progress_fn)(const char *what, size_t done, size_t total, void *arg);
 
 struct suture_target_options {
-	size_t size;             /* sizeof(struct suture_target_options) */
-	uint64_t deadline_ns;    /* longest wait for threads to stop, one try; 0: 250 ms */
-	unsigned tries;          /* attempts to stop before giving up; 0: 4 */
-	unsigned pun_pages;      /* trampoline pages spent on puns before windows are tried; 0: 256 */
-	unsigned pages;          /* trampoline pages in all; 0: 16384 */
-	bool no_rseq;            /* count with locked instructions even where rseq would do */
+	size_t size;          /* sizeof(struct suture_target_options) */
+	uint64_t deadline_ns; /* longest wait for threads to stop, one try; 0: 250 ms */
+	unsigned tries;       /* attempts to stop before giving up; 0: 4 */
+	unsigned pun_pages;   /* trampoline pages spent on puns before windows are tried; 0: 256 */
+	unsigned pages;       /* trampoline pages in all; 0: 16384 */
+	bool no_rseq;         /* count with locked instructions even where rseq would do */
 	bool no_pun, no_window, no_uprobe; /* leave a kind of site out */
-	suture_progress_fn progress; /* may be NULL */
+	suture_progress_fn progress;       /* may be NULL */
 	void *progress_arg;
 };
 
@@ -71,7 +71,7 @@ struct suture_probe {
 	uint64_t vaddr;     /* in the ELF file */
 	enum suture_site_kind kind;
 	enum suture_counter_kind counter;
-	uint64_t hits;      /* as of the last suture_target_read() or detach */
+	uint64_t hits; /* as of the last suture_target_read() or detach */
 };
 
 /* One site or specification that is not counted. `symbol` is NULL where none was found. */
@@ -135,10 +135,10 @@ void suture_target_close(struct suture_target *target);
 
 /* What a suture, alive or dead, has in a process. */
 struct suture_status {
-	unsigned sites;    /* sites that differ from the original code */
-	unsigned mappings; /* ranges of memory of ours */
-	unsigned processes;/* that share them */
-	pid_t owner;       /* suture that put them there; 0: unknown */
+	unsigned sites;     /* sites that differ from the original code */
+	unsigned mappings;  /* ranges of memory of ours */
+	unsigned processes; /* that share them */
+	pid_t owner;        /* suture that put them there; 0: unknown */
 	bool owner_alive;
 };
 int suture_target_status(pid_t pid, struct suture_status *out);

@@ -75,8 +75,7 @@ static struct tramp_body body_of(const struct suture_target *t, const struct sit
 	struct tramp_body body = {
 	        .counters = &t->counters,
 	        .cell = site->cell,
-	        .descriptor = data + t->layout.descriptors +
-	                      site->cell * sizeof(struct tramp_rseq),
+	        .descriptor = data + t->layout.descriptors + site->cell * sizeof(struct tramp_rseq),
 	        .code = site->code + site->shift,
 	        .size = site->length,
 	        .from = site_patch(site),
@@ -121,8 +120,8 @@ static int place(struct suture_target *t, const struct tramp_body *body, uint64_
 		if (n < 0)
 			return n;
 		*at = entry;
-		if (n > TRAMP_JUMP && tramp_reserve(t->space, entry + TRAMP_JUMP,
-		                                    (size_t)n - TRAMP_JUMP)) {
+		if (n > TRAMP_JUMP &&
+		    tramp_reserve(t->space, entry + TRAMP_JUMP, (size_t)n - TRAMP_JUMP)) {
 			rc = tramp_reserve_near(t->space, entry, (size_t)n + BODY_SLACK, at);
 			if (rc)
 				return rc;

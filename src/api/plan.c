@@ -38,7 +38,8 @@ void site_refuse(struct site *site, int error, const char *format, ...)
 	va_end(args);
 }
 
-/* ---- sites from probes ------------------------------------------------------------------------ */
+/* ---- sites from probes ------------------------------------------------------------------------
+ */
 
 static int compare_sites(const void *a, const void *b)
 {
@@ -65,15 +66,15 @@ static int collect_sites(struct suture_target *t)
 	t->site_count = kept;
 	for (size_t i = 0; i < t->probe_count; i++) {
 		struct site key = {.address = t->probes[i].address};
-		struct site *site =
-		        bsearch(&key, t->sites, kept, sizeof(*t->sites), compare_sites);
+		struct site *site = bsearch(&key, t->sites, kept, sizeof(*t->sites), compare_sites);
 
 		t->probes[i].site = (uint32_t)(site - t->sites);
 	}
 	return 0;
 }
 
-/* ---- what is at a site --------------------------------------------------------------------------- */
+/* ---- what is at a site
+ * --------------------------------------------------------------------------- */
 
 /* Somebody else's breakpoint, or code that is not the file's: never ours to build on. */
 static void check_bytes(struct suture_target *t, struct site *site)
@@ -87,7 +88,8 @@ static void check_bytes(struct suture_target *t, struct site *site)
 		size--; /* the mapping ends here */
 	site->code_size = (uint8_t)size;
 	if (!size) {
-		site_refuse(site, -EFAULT, "0x%" PRIx64 " of %s is not mapped", site->vaddr, m->name);
+		site_refuse(site, -EFAULT, "0x%" PRIx64 " of %s is not mapped", site->vaddr,
+		            m->name);
 		return;
 	}
 	for (size_t i = 0; i < size && i < PUN_LENGTH; i++) {
@@ -96,7 +98,8 @@ static void check_bytes(struct suture_target *t, struct site *site)
 		if (site->code[i] == isa_x86_64.trap[0])
 			site_refuse(site, -EBUSY,
 			            "a breakpoint of another tool is at 0x%" PRIx64
-			            " (a kernel uprobe, as bpftrace, perf and tracefs place them); remove "
+			            " (a kernel uprobe, as bpftrace, perf and tracefs place them); "
+			            "remove "
 			            "it first",
 			            site->vaddr + i);
 		else
@@ -146,10 +149,11 @@ static void inspect(struct suture_target *t, struct site *site)
 	int n;
 
 	if (symbol && symbol->indirect && symbol->vaddr == site->vaddr) {
-		site_refuse(site, -EINVAL,
-		            "%s is an indirect function (IFUNC): its address is the resolver's; name "
-		            "the implementation that it chooses",
-		            symbol->name);
+		site_refuse(
+		        site, -EINVAL,
+		        "%s is an indirect function (IFUNC): its address is the resolver's; name "
+		        "the implementation that it chooses",
+		        symbol->name);
 		return;
 	}
 	check_bytes(t, site);
@@ -166,10 +170,11 @@ static void inspect(struct suture_target *t, struct site *site)
 	site->class = insn.class;
 	site->steppable = insn.steppable;
 	if (module_rseq_overlaps(module, site->vaddr, site->vaddr + sizeof(site->code)))
-		site_refuse(site, -EINVAL,
-		            "0x%" PRIx64
-		            " is in a restartable sequence (rseq), which a probe would always restart",
-		            site->vaddr);
+		site_refuse(
+		        site, -EINVAL,
+		        "0x%" PRIx64
+		        " is in a restartable sequence (rseq), which a probe would always restart",
+		        site->vaddr);
 }
 
 /* May the instruction at the patch address run elsewhere? */
@@ -192,7 +197,8 @@ static uint64_t room(const struct suture_target *t, size_t index)
 	return UINT64_MAX;
 }
 
-/* ---- where nothing may be placed ------------------------------------------------------------------ */
+/* ---- where nothing may be placed
+ * ------------------------------------------------------------------ */
 
 static int compare_ranges(const void *a, const void *b)
 {
@@ -252,7 +258,8 @@ static int make_space(struct suture_target *t)
 	return rc;
 }
 
-/* ---- kinds ------------------------------------------------------------------------------------------ */
+/* ---- kinds
+ * ------------------------------------------------------------------------------------------ */
 
 static bool open_site(const struct site *site)
 {
@@ -282,7 +289,8 @@ static void try_window(struct suture_target *t, size_t index)
 	uint64_t start, end, left = room(t, index);
 	size_t size = site->code_size - site->shift;
 
-	if (module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end) == 0 &&
+	if (module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end) ==
+	            0 &&
 	    end - site->vaddr - site->shift < size)
 		size = end - site->vaddr - site->shift;
 	if (tramp_window_x86(t->space, site->code + site->shift, size, site_patch(site),
@@ -307,8 +315,8 @@ static bool range_to_prove(struct suture_target *t, const struct site *site,
 	bool retarget = kind == SUTURE_SITE_WINDOW && site->length == PUN_LENGTH &&
 	                (site->class == ISA_CALL || site->class == ISA_BRANCH);
 
-	if (!open_site(site) || module_function_extent(t->modules[site->module].module, site->vaddr,
-	                                               &start, &end))
+	if (!open_site(site) ||
+	    module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end))
 		return false;
 	range->start = site->shift ? site->vaddr + site->first : patch + site->length + 1;
 	range->end = patch + 1;
@@ -370,7 +378,8 @@ static bool shift_site(struct site *site)
 	size_t next = site->shift + site->length;
 	int n;
 
-	if (site->class != ISA_PLAIN && site->class != ISA_PC_RELATIVE && site->class != ISA_LANDING)
+	if (site->class != ISA_PLAIN && site->class != ISA_PC_RELATIVE &&
+	    site->class != ISA_LANDING)
 		return false;
 	if (next >= site->code_size || next > SHIFT_MAX)
 		return false;
@@ -438,7 +447,8 @@ static const char *no_uprobe(const struct suture_target *t, size_t index, bool e
 	if (!exist)
 		return "this kernel has no uprobes";
 	if (!t->sites[index].steppable)
-		return "a kernel uprobe, which single-steps it, would change what it does; probe the "
+		return "a kernel uprobe, which single-steps it, would change what it does; probe "
+		       "the "
 		       "next instruction";
 	if (used >= UPROBES_MAX && !named(t, index))
 		return "kernel uprobes are slow to remove, so a glob takes few; name the function "
@@ -466,9 +476,10 @@ static void try_uprobes(struct suture_target *t)
 		}
 		site_refuse(site, -EOPNOTSUPP, "no jump fits there (%s), and %s",
 		            room(t, i) < PUN_LENGTH ? "the next probe is fewer than 5 bytes away"
-		            : !displaceable(site)   ? "the instruction must run where it stands"
-		                                    : "no trampoline address is free that its bytes can "
-		                                      "name, or code can arrive inside it",
+		            : !displaceable(site)
+		                    ? "the instruction must run where it stands"
+		                    : "no trampoline address is free that its bytes can "
+		                      "name, or code can arrive inside it",
 		            reason);
 	}
 }
@@ -482,8 +493,8 @@ int target_check_exact(struct suture_target *t)
 
 		usable += !site->error;
 		if (site->error && t->specs[t->probes[i].spec].exact)
-			return target_fail(t, -EOPNOTSUPP, "%s: %s", t->specs[t->probes[i].spec].text,
-			                   site->reason);
+			return target_fail(t, -EOPNOTSUPP, "%s: %s",
+			                   t->specs[t->probes[i].spec].text, site->reason);
 	}
 	return usable ? 0 : target_fail(t, -EOPNOTSUPP, "every site was refused");
 }

@@ -107,11 +107,13 @@ static int restore_process(struct restore *r, pid_t pid, struct port *known)
 
 		if (rc == -EBUSY)
 			snprintf(reason, sizeof(reason),
-			         "a thread of process %d stays inside a trampoline (in a signal handler?)",
+			         "a thread of process %d stays inside a trampoline (in a signal "
+			         "handler?)",
 			         pid);
 		else if (process_check(pid, reason, sizeof(reason)) != PROCESS_TRACED)
 			snprintf(reason, sizeof(reason), "%s",
-			         port && *process_error(port) ? process_error(port) : strerror(-rc));
+			         port && *process_error(port) ? process_error(port)
+			                                      : strerror(-rc));
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	}
 	if (port != known)
@@ -146,7 +148,8 @@ int restore_family(struct restore *r, struct port *known)
 	return rc ? rc : -EBUSY;
 }
 
-/* ---- what a dead owner left ------------------------------------------------------------------------ */
+/* ---- what a dead owner left
+ * ------------------------------------------------------------------------ */
 
 static const struct process_mapping *find_data(const struct process_maps *maps)
 {
@@ -163,7 +166,8 @@ static bool journal_valid(const struct journal *j, const struct process_mapping 
 
 	return j->magic == JOURNAL_MAGIC && j->data_address == m->start && j->data_size == size &&
 	       j->calls % 8 == 0 && j->calls < size && size - j->calls >= PROCESS_CALLS_SIZE &&
-	       j->registry % 8 == 0 && j->registry < size && size - j->registry >= j->registry_size &&
+	       j->registry % 8 == 0 && j->registry < size &&
+	       size - j->registry >= j->registry_size &&
 	       j->registry_size >= sizeof(struct patch_registry);
 }
 
@@ -222,10 +226,11 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
 		if (r.error[0])
 			snprintf(error, error_size, "%s", r.error);
 	} else if (rc == -EBADMSG) {
-		snprintf(error, error_size,
-		         "process %d holds memory of a suture whose journal is damaged; nothing was "
-		         "changed",
-		         pid);
+		snprintf(
+		        error, error_size,
+		        "process %d holds memory of a suture whose journal is damaged; nothing was "
+		        "changed",
+		        pid);
 	} else if (rc == -ENOENT) {
 		rc = process_shared_close_leftovers(port);
 		rc = rc > 0 ? 1 : rc;
@@ -266,8 +271,9 @@ int suture_target_revert(pid_t pid, const struct suture_target_options *given)
 		return thread_fail(refusal_errno(refusal), "%s", text);
 	lock = lock_process(pid);
 	if (lock < 0)
-		return thread_fail(lock, lock == -EBUSY ? "another suture works on process %d"
-		                                        : "process %d can not be locked",
+		return thread_fail(lock,
+		                   lock == -EBUSY ? "another suture works on process %d"
+		                                  : "process %d can not be locked",
 		                   pid);
 	rc = run_tracing(revert_work, &w);
 	close(lock);
@@ -309,9 +315,8 @@ int suture_target_status(pid_t pid, struct suture_status *out)
 		out->processes = family > 0 ? (unsigned)family : 0;
 		out->owner = (pid_t)journal.owner;
 		lock = lock_process(pid);
-		out->owner_alive = lock == -EBUSY ||
-		                   (process_start_time(out->owner, &start) == 0 &&
-		                    start == journal.owner_start);
+		out->owner_alive = lock == -EBUSY || (process_start_time(out->owner, &start) == 0 &&
+		                                      start == journal.owner_start);
 		if (lock >= 0)
 			close(lock);
 	}
@@ -322,7 +327,7 @@ int suture_target_status(pid_t pid, struct suture_status *out)
 	if (rc == -ENOENT)
 		return 0;
 	if (rc == -EBADMSG)
-		return thread_fail(rc, "process %d holds memory of a suture whose journal is damaged",
-		                   pid);
+		return thread_fail(
+		        rc, "process %d holds memory of a suture whose journal is damaged", pid);
 	return rc ? thread_fail(rc, "process %d: %s", pid, strerror(-rc)) : 0;
 }

@@ -17,12 +17,13 @@ struct target_module {
 	char *path;
 	uint64_t device, inode;
 	uint64_t bias;
-	uint64_t start, end; /* mapping that names the file */
+	uint64_t start, end;   /* mapping that names the file */
 	struct module *module; /* NULL until opened */
 	int error;             /* of the attempt to open it */
 };
 
-/* ---- probes and sites -------------------------------------------------------------------------- */
+/* ---- probes and sites --------------------------------------------------------------------------
+ */
 
 /* One code address that is to be counted; several probes may share it. */
 struct site {
@@ -31,12 +32,12 @@ struct site {
 	int error; /* 0 or why it is refused, negative errno */
 	char *reason;
 	enum suture_site_kind kind; /* 0: not planned yet */
-	uint8_t code[32]; /* original bytes from the site on */
+	uint8_t code[32];           /* original bytes from the site on */
 	uint8_t code_size;
-	uint8_t first;   /* length of the first instruction */
-	uint8_t shift;   /* from the site to the instruction that is patched */
-	uint8_t length;  /* of that instruction */
-	uint8_t displaced; /* bytes that a pun's trampoline executes */
+	uint8_t first;        /* length of the first instruction */
+	uint8_t shift;        /* from the site to the instruction that is patched */
+	uint8_t length;       /* of that instruction */
+	uint8_t displaced;    /* bytes that a pun's trampoline executes */
 	enum isa_class class; /* likewise */
 	bool steppable;
 	uint64_t trampoline, body; /* where the jump leads, where the code is */
@@ -68,7 +69,8 @@ struct spec {
 	bool exact; /* names one site: a refusal of it is an error of the whole */
 };
 
-/* ---- the journal: the data part of the shared memory --------------------------------------------- */
+/* ---- the journal: the data part of the shared memory
+ * --------------------------------------------- */
 
 #define JOURNAL_MAGIC 0x0001657275747573ull /* "suture", 1 */
 
@@ -172,7 +174,6 @@ int lock_process(pid_t pid);
 /* The errno of the public interface for a process that can not be worked on. */
 int refusal_errno(enum process_refusal refusal);
 
-void options_default(struct suture_target_options *out,
-                     const struct suture_target_options *given);
+void options_default(struct suture_target_options *out, const struct suture_target_options *given);
 
 #endif

@@ -10,8 +10,8 @@
 #include "session.h"
 
 struct request {
-	char *module; /* NULL: any */
-	char *name;   /* NULL: by address */
+	char *module;   /* NULL: any */
+	char *name;     /* NULL: by address */
 	uint64_t value; /* offset or address */
 	bool glob;
 };
@@ -39,13 +39,15 @@ static int parse(struct suture_target *t, const char *spec, char *text, struct r
 		r->name = colon + 1;
 	}
 	if (!*r->name || (colon && !*r->module))
-		return target_fail(t, -EINVAL, "'%s' is no specification: [MODULE:]NAME[+0xOFFSET] or "
-		                               "MODULE:0xADDRESS",
+		return target_fail(t, -EINVAL,
+		                   "'%s' is no specification: [MODULE:]NAME[+0xOFFSET] or "
+		                   "MODULE:0xADDRESS",
 		                   spec);
 	if (strncmp(r->name, "0x", 2) == 0) {
 		if (!colon || parse_hex(r->name, &r->value))
-			return target_fail(t, -EINVAL, "'%s' is no address in a module: write "
-			                               "MODULE:0xADDRESS in hexadecimal",
+			return target_fail(t, -EINVAL,
+			                   "'%s' is no address in a module: write "
+			                   "MODULE:0xADDRESS in hexadecimal",
 			                   spec);
 		r->name = NULL;
 		return 0;
@@ -53,8 +55,8 @@ static int parse(struct suture_target *t, const char *spec, char *text, struct r
 	plus = strrchr(r->name, '+');
 	if (plus) {
 		if (parse_hex(plus + 1, &r->value))
-			return target_fail(t, -EINVAL, "'%s' has no offset after '+': write it as +0x10",
-			                   spec);
+			return target_fail(t, -EINVAL,
+			                   "'%s' has no offset after '+': write it as +0x10", spec);
 		*plus = 0;
 	}
 	r->glob = strpbrk(r->name, "*?[") != NULL;
@@ -145,7 +147,8 @@ static int resolve(struct suture_target *t, const struct request *r, uint32_t sp
 	if (rc)
 		return rc;
 	if (!module_found)
-		return target_fail(t, -ENOENT, "process %d maps no file named '%s'", t->pid, r->module);
+		return target_fail(t, -ENOENT, "process %d maps no file named '%s'", t->pid,
+		                   r->module);
 	if (unreadable && r->module)
 		return target_fail(t, -ENOENT, "%s: %s", unreadable_name,
 		                   unreadable == -ENOEXEC ? "not a readable ELF file"
@@ -163,8 +166,8 @@ static int fail_ambiguous(struct suture_target *t, const char *text, size_t firs
 
 	for (size_t i = first; i < t->probe_count && used < sizeof(list) - 120; i++)
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s:0x%" PRIx64,
-		                         i > first ? ", " : "", t->modules[t->probes[i].module].name,
-		                         t->probes[i].vaddr);
+		                         i > first ? ", " : "",
+		                         t->modules[t->probes[i].module].name, t->probes[i].vaddr);
 	t->probe_count = first;
 	return target_fail(t, -ENOTUNIQ, "'%s' names %zu functions: %s%s; name one of them", text,
 	                   count, list, used >= sizeof(list) - 120 ? ", …" : "");

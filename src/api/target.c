@@ -112,7 +112,7 @@ int suture_target_open(pid_t pid, const struct suture_target_options *options,
 	rc = t->lock < 0 ? t->lock : process_open(pid, &t->port);
 	if (rc) {
 		suture_target_close(t);
-		return rc == -EBUSY ? thread_fail(rc, "another suture works on process %d", pid)
+		return rc == -EBUSY   ? thread_fail(rc, "another suture works on process %d", pid)
 		       : rc == -ESRCH ? thread_fail(rc, "no process %d", pid)
 		                      : thread_fail(rc, "process %d can not be opened: %s", pid,
 		                                    strerror(-rc));
@@ -146,7 +146,8 @@ void suture_target_close(struct suture_target *t)
 	free(t);
 }
 
-/* ---- attach ------------------------------------------------------------------------------------- */
+/* ---- attach -------------------------------------------------------------------------------------
+ */
 
 static bool any_go(const struct suture_target *t)
 {
@@ -224,7 +225,8 @@ static int open_uprobes(struct suture_target *t)
 			rc = process_tasks(t->pid, &after, &count_after);
 		}
 		if (!rc)
-			same = count == count_after && !memcmp(before, after, count * sizeof(*before));
+			same = count == count_after &&
+			       !memcmp(before, after, count * sizeof(*before));
 		free(before);
 		free(after);
 		if (rc)
@@ -235,9 +237,10 @@ static int open_uprobes(struct suture_target *t)
 	}
 	for (size_t i = 0; i < t->site_count; i++)
 		if (t->sites[i].kind == SUTURE_SITE_UPROBE)
-			site_refuse(&t->sites[i], -EOPNOTSUPP,
-			            "no jump fits there, and threads come and go too fast to place a "
-			            "kernel uprobe in each");
+			site_refuse(
+			        &t->sites[i], -EOPNOTSUPP,
+			        "no jump fits there, and threads come and go too fast to place a "
+			        "kernel uprobe in each");
 	return sites ? target_check_exact(t) : 0;
 }
 
@@ -250,13 +253,14 @@ static size_t clear_ranges(const struct suture_target *t, struct port_range *ran
 	for (size_t i = 0; i < t->site_count; i++) {
 		const struct site *site = &t->sites[i];
 		uint64_t patch = site_patch(site);
-		struct port_range range = {site->shift ? site->address + 1 : patch + site->length + 1,
-		                           patch + 1};
+		struct port_range range = {
+		        site->shift ? site->address + 1 : patch + site->length + 1, patch + 1};
 
 		if (site->error || site->kind == SUTURE_SITE_UPROBE)
 			continue;
 		if (site->kind == SUTURE_SITE_WINDOW)
-			range.end = site->window.continuation ? patch + site->window.length : patch + 1;
+			range.end =
+			        site->window.continuation ? patch + site->window.length : patch + 1;
 		if (range.start < range.end)
 			ranges[n++] = range;
 	}
@@ -289,10 +293,11 @@ static int apply(struct suture_target *t)
 		            "nothing was written",
 		            (unsigned long)t->registry->sites[failed].address);
 	else if (rc == -EBUSY)
-		target_fail(t, -ETIMEDOUT,
-		            "a thread of process %d stays inside the code to be changed; nothing was "
-		            "changed",
-		            t->pid);
+		target_fail(
+		        t, -ETIMEDOUT,
+		        "a thread of process %d stays inside the code to be changed; nothing was "
+		        "changed",
+		        t->pid);
 	else if (rc && !t->error[0])
 		target_fail(t, rc, "%s",
 		            *process_error(t->port) ? process_error(t->port) : strerror(-rc));
@@ -468,7 +473,8 @@ int suture_target_attach(struct suture_target *t)
 	return 0;
 }
 
-/* ---- while attached --------------------------------------------------------------------------- */
+/* ---- while attached ---------------------------------------------------------------------------
+ */
 
 static void read_hits(struct suture_target *t)
 {
@@ -523,7 +529,8 @@ int suture_target_detach(struct suture_target *t)
 	return 0;
 }
 
-/* ---- results ------------------------------------------------------------------------------------ */
+/* ---- results ------------------------------------------------------------------------------------
+ */
 
 size_t suture_target_probes(const struct suture_target *t)
 {
@@ -547,7 +554,7 @@ int suture_target_probe(const struct suture_target *t, size_t index, struct sutu
 	        .address = probe->address,
 	        .vaddr = probe->vaddr,
 	        .kind = site->kind,
-	        .counter = site->kind == SUTURE_SITE_UPROBE              ? SUTURE_COUNTER_KERNEL
+	        .counter = site->kind == SUTURE_SITE_UPROBE         ? SUTURE_COUNTER_KERNEL
 	                   : t->counters.kind == TRAMP_COUNTER_RSEQ ? SUTURE_COUNTER_RSEQ
 	                                                            : SUTURE_COUNTER_LOCK,
 	        .hits = site->hits,

@@ -28,8 +28,8 @@ bool patch_registry_valid(const struct patch_registry *registry, size_t size, ui
 {
 	uint64_t end = 0;
 
-	if (size < sizeof(*registry) || registry->count > (size - sizeof(*registry)) /
-	                                                          sizeof(struct patch_site))
+	if (size < sizeof(*registry) ||
+	    registry->count > (size - sizeof(*registry)) / sizeof(struct patch_site))
 		return false;
 	for (uint32_t i = 0; i < registry->count; i++) {
 		const struct patch_site *site = &registry->sites[i];

@@ -39,8 +39,7 @@ size_t patch_registry_size(uint32_t count);
 
 /* Is a registry of `size` bytes, which somebody else may have written, well formed? Checks order,
  * lengths and that what changes never crosses a multiple of `write_unit` (0: it may). */
-bool patch_registry_valid(const struct patch_registry *registry, size_t size,
-                          uint32_t write_unit);
+bool patch_registry_valid(const struct patch_registry *registry, size_t size, uint32_t write_unit);
 
 struct patch_options {
 	uint64_t deadline_ns;

@@ -22,8 +22,8 @@
  * that is port_sync_cores. Their order is always 1, 2, 3, then port_sync_cores.
  *
  * Return values: 0 or a count on success, a negative errno otherwise. Between port_stop and
- * port_resume no function takes a lock or memory that a stopped core could hold. None may be called from a signal handler
- * unless it says so.
+ * port_resume no function takes a lock or memory that a stopped core could hold. None may be called
+ * from a signal handler unless it says so.
  */
 #ifndef SUTURE_PORT_H
 #define SUTURE_PORT_H
@@ -43,7 +43,8 @@ struct port_caps {
 	 * is written through the kernel's memcpy (/proc/PID/mem). */
 	uint32_t store_unit;
 	/* A write may stop half way for good (the writer can be killed between pages): a run that
-	 * must not be seen in part never crosses a multiple of `write_unit`. 0: writes are whole. */
+	 * must not be seen in part never crosses a multiple of `write_unit`. 0: writes are whole.
+	 */
 	uint32_t write_unit;
 	/* Cores arrive at a rendezvous by themselves (sync/rendezvous); false: port_stop brings
 	 * them to rest from outside. */

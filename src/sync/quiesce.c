@@ -19,12 +19,12 @@
  */
 #include "sync/sync.h"
 
-#define EAGAIN 11
-#define EBUSY 16
-#define EFAULT 14
-#define EIO 5
+#define EAGAIN    11
+#define EBUSY     16
+#define EFAULT    14
+#define EIO       5
 #define ETIMEDOUT 110
-#define EUCLEAN 117
+#define EUCLEAN   117
 enum {
 	RUN_MAX = 4096,
 	/* Up to this many writes each is made alone: a neighbour's breakpoint between two of ours

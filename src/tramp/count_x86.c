@@ -135,8 +135,8 @@ static void count_lock(struct code *code, const struct tramp_body *body)
 	PUT(code, 0x81, 0xe1, 0xff, 0x0f, 0, 0); /* and $0xfff,%ecx */
 	PUT(code, 0x48, 0xba);                   /* movabs $table,%rdx */
 	put64(code, c->table);
-	PUT(code, 0x48, 0x8b, 0x0c, 0xca);       /* mov (%rdx,%rcx,8),%rcx */
-	PUT(code, 0xf0, 0x48, 0xff, 0x81);       /* lock incq cell(%rcx) */
+	PUT(code, 0x48, 0x8b, 0x0c, 0xca); /* mov (%rdx,%rcx,8),%rcx */
+	PUT(code, 0xf0, 0x48, 0xff, 0x81); /* lock incq cell(%rcx) */
 	put32(code, body->cell * 8);
 	PUT(code, 0x04, 0x7f, 0x9e);                      /* add $0x7f,%al; sahf */
 	PUT(code, 0x5a, 0x59, 0x58);                      /* pop %rdx; pop %rcx; pop %rax */
@@ -150,7 +150,8 @@ static int displace(struct code *code, const struct tramp_body *body)
 
 	for (size_t at = 0; at < body->size;) {
 		struct isa_insn insn;
-		int n, length = isa->decode(body->code + at, body->size - at, body->from + at, &insn);
+		int n, length = isa->decode(body->code + at, body->size - at, body->from + at,
+		                            &insn);
 
 		if (length < 0)
 			return length;

@@ -11,9 +11,9 @@ enum { JUMP = 0xe9, CALL = 0xe8, PAGE_MASK = TRAMP_PAGE - 1, PAIRS_MAX = 64 };
  * 2.1.1, 2.2.1; 66 and F2, F3 are left out, whose meaning differs between vendors or is reserved).
  * As the highest byte of a displacement they reach 0.6 to 1.7 GB upward.
  */
-static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x40, 0x41, 0x42,
-                                   0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49,
-                                   0x4a, 0x4b, 0x4c, 0x4d, 0x4e, 0x4f, 0x64, 0x65};
+static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x40, 0x41, 0x42, 0x43,
+                                   0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4a, 0x4b,
+                                   0x4c, 0x4d, 0x4e, 0x4f, 0x64, 0x65};
 
 static int32_t displacement(const uint8_t *bytes)
 {
@@ -40,8 +40,8 @@ size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, 
 		struct isa_insn insn;
 		int n = isa_x86_64.decode(code + at, size - at, from, &insn);
 
-		if (n < 0 || isa_x86_64.relocate(code + at, (size_t)n, from, from + TRAMP_PAGE, copy,
-		                                 sizeof(copy)) < 0)
+		if (n < 0 || isa_x86_64.relocate(code + at, (size_t)n, from, from + TRAMP_PAGE,
+		                                 copy, sizeof(copy)) < 0)
 			break;
 		at += (size_t)n;
 		if (insn.class == ISA_BRANCH || insn.class == ISA_JUMP_INDIRECT ||
@@ -88,8 +88,8 @@ static void put_displacement(struct tramp_window *w, uint64_t site, unsigned jum
  * Choose the second jump's displacement d0 … d3. Its low `shared` bytes are also the high bytes
  * of the first one's, which begins with `fixed` bytes that can not be chosen.
  */
-static int choose(struct tramp_space *space, uint64_t site, struct tramp_window *w,
-                  unsigned fixed, unsigned shared, unsigned jump_at)
+static int choose(struct tramp_space *space, uint64_t site, struct tramp_window *w, unsigned fixed,
+                  unsigned shared, unsigned jump_at)
 {
 	uint64_t unit = 1ull << 8 * fixed, low_values = 1ull << 8 * shared;
 	int64_t half = shared ? (int64_t)(low_values / 2) : 0;

@@ -23,7 +23,7 @@ struct tramp_space {
 	struct page **pages; /* in order of creation */
 	size_t page_count, page_capacity;
 	size_t live_pages, max_pages; /* pages with bytes taken */
-	uint32_t *hash; /* index + 1 of pages, by page number; 0: empty */
+	uint32_t *hash;               /* index + 1 of pages, by page number; 0: empty */
 	size_t hash_size;
 	/* By log2 of the step: where a choice ended last. The next is likely to fit just behind it,
 	 * and need not walk over all that came before. */
@@ -201,7 +201,7 @@ static void mark(struct tramp_space *space, uint64_t address, size_t size, bool 
 			page->used[offset / 8] |= (uint8_t)(1u << offset % 8);
 			space->live_pages += page->taken++ == 0;
 		} else {
-			page->used[offset / 8] &= (uint8_t)~(1u << offset % 8);
+			page->used[offset / 8] &= (uint8_t) ~(1u << offset % 8);
 			space->live_pages -= --page->taken == 0;
 		}
 	}
@@ -242,7 +242,8 @@ static int walk(struct tramp_space *space, const struct tramp_choice *c, size_t 
 		if (range) {
 			int64_t distance = sign > 0 ? (int64_t)(range->end - address)
 			                            : (int64_t)(address + size - range->start);
-			at += sign * ((distance + step - 1) / step > 0 ? (distance + step - 1) / step : 1);
+			at += sign *
+			      ((distance + step - 1) / step > 0 ? (distance + step - 1) / step : 1);
 			continue;
 		}
 		if (pages_needed(space, address, size) >= 0) {
@@ -270,8 +271,8 @@ static int64_t first_choice(const struct tramp_space *space, const struct tramp_
 	return k < c->low ? c->low : k > c->high ? c->high : k;
 }
 
-int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice,
-                         size_t size, unsigned skip, int64_t *k)
+int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice, size_t size,
+                         unsigned skip, int64_t *k)
 {
 	int64_t first = first_choice(space, choice);
 	int rc = walk(space, choice, size, 1, first, &skip, k);
@@ -342,8 +343,7 @@ int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, ui
 	return 0;
 }
 
-int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size,
-                         uint64_t *address)
+int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address)
 {
 	uint64_t at = (near + TRAMP_PAGE - 1) & ~(uint64_t)(TRAMP_PAGE - 1);
 	const struct port_range *range;
@@ -397,8 +397,8 @@ int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_p
 		if (last && last->address + last->size == space->pages[i]->address)
 			last->size += TRAMP_PAGE;
 		else
-			list[(*count)++] = (struct port_pages){space->pages[i]->address, TRAMP_PAGE,
-			                                       offset};
+			list[(*count)++] =
+			        (struct port_pages){space->pages[i]->address, TRAMP_PAGE, offset};
 		offset += TRAMP_PAGE;
 	}
 	*runs = list;

@@ -44,13 +44,12 @@ struct tramp_choice {
 	uint64_t base, step;
 	int64_t low, high;
 };
-int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice,
-                         size_t size, unsigned skip, int64_t *k);
+int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice, size_t size,
+                         unsigned skip, int64_t *k);
 /* Take `size` bytes anywhere within reach of a 32-bit displacement from `near`. */
 int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address);
 /* Find `size` bytes of whole pages (for data, not counted as trampoline pages). */
-int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size,
-                         uint64_t *address);
+int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address);
 
 /* Set bytes of pages planned. The range must have been reserved. */
 void tramp_put(struct tramp_space *space, uint64_t address, const uint8_t *bytes, size_t size);
@@ -99,9 +98,9 @@ size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, 
  * the opcode stays, the trampoline goes on to the old target, and there is nothing to prove.
  */
 struct tramp_window {
-	uint8_t length;       /* L: bytes changed or kept that belong to the site */
-	uint8_t first;        /* length of the first instruction */
-	uint8_t displaced;    /* bytes of whole instructions displaced, >= length */
+	uint8_t length;    /* L: bytes changed or kept that belong to the site */
+	uint8_t first;     /* length of the first instruction */
+	uint8_t displaced; /* bytes of whole instructions displaced, >= length */
 	uint8_t patched[16];
 	uint64_t trampoline;
 	uint64_t continuation; /* 0: `target` is set instead */
@@ -115,18 +114,19 @@ int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size
 void tramp_window_release(struct tramp_space *space, const struct tramp_window *window);
 enum { TRAMP_JUMP = 5 }; /* bytes reserved by the above at each trampoline address */
 
-/* ---- count_x86.c: what a trampoline does ------------------------------------------------------ */
+/* ---- count_x86.c: what a trampoline does ------------------------------------------------------
+ */
 
 enum tramp_counter { TRAMP_COUNTER_RSEQ, TRAMP_COUNTER_LOCK };
 
 /* Memory of the counters, as addresses in the machine. */
 struct tramp_counters {
 	enum tramp_counter kind;
-	uint64_t table;         /* of TRAMP_TABLE_CPUS pointers to per-CPU cells, after 2 zeros */
-	uint64_t shared_cells;  /* cells of threads without a CPU number of their own */
-	int32_t rseq_offset;    /* struct rseq from the FS base, bytes */
+	uint64_t table;        /* of TRAMP_TABLE_CPUS pointers to per-CPU cells, after 2 zeros */
+	uint64_t shared_cells; /* cells of threads without a CPU number of their own */
+	int32_t rseq_offset;   /* struct rseq from the FS base, bytes */
 	uint32_t rseq_signature;
-	bool rdpid;             /* the processor has RDPID */
+	bool rdpid; /* the processor has RDPID */
 };
 enum { TRAMP_TABLE_CPUS = 4096, TRAMP_TABLE_BEFORE = 2 };
 

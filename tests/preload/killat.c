@@ -67,7 +67,7 @@ static void die(void)
 __attribute__((constructor)) static void start(void)
 {
 	const char *at = getenv("SUTURE_KILL_AT"), *after = getenv("SUTURE_KILL_AFTER"),
-		   *log = getenv("SUTURE_KILL_LOG");
+	           *log = getenv("SUTURE_KILL_LOG");
 
 	self = (pid_t)raw(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	kill_at = at ? strtoul(at, NULL, 10) : 0;
@@ -86,7 +86,7 @@ static unsigned long enter(const char *name, long detail)
 		return 0;
 	n = __atomic_add_fetch(&counter, 1, __ATOMIC_SEQ_CST);
 	if (log_fd >= 0) {
-		struct timespec now = { 0, 0 };
+		struct timespec now = {0, 0};
 		char line[96];
 		int length;
 
@@ -169,7 +169,8 @@ EXPORTED ssize_t writev(int fd, const struct iovec *iov, int count)
 
 EXPORTED ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
-	return counted("pwrite", (long)size, SYS_pwrite64, fd, (long)data, (long)size, offset, 0, 0);
+	return counted("pwrite", (long)size, SYS_pwrite64, fd, (long)data, (long)size, offset, 0,
+	               0);
 }
 
 EXPORTED ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)

@@ -57,14 +57,14 @@
 /* One form's state, in memory that the waking side and the blocked side share. */
 struct slot {
 	pid_t pid, tid;
-	int fd[2];                 /* [0] is waited on, [1] wakes; as the form likes */
-	int id;                    /* System V object */
-	uint32_t word;             /* futex */
+	int fd[2];     /* [0] is waited on, [1] wakes; as the form likes */
+	int id;        /* System V object */
+	uint32_t word; /* futex */
 	sem_t sem;
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
-	bool signalled;            /* predicate of cond */
-	bool handled;              /* a handler ran */
+	bool signalled; /* predicate of cond */
+	bool handled;   /* a handler ran */
 	long result;
 	int error;
 	int64_t started_ns, returned_ns;
@@ -74,14 +74,14 @@ struct slot {
 
 struct form {
 	const char *name;
-	long number;                          /* of the system call seen in /proc/TID/syscall */
-	void (*prepare)(struct slot *);       /* before the thread or process exists */
-	long (*block)(struct slot *);         /* sets errno */
+	long number;                    /* of the system call seen in /proc/TID/syscall */
+	void (*prepare)(struct slot *); /* before the thread or process exists */
+	long (*block)(struct slot *);   /* sets errno */
 	void (*wake)(struct slot *);
-	long result;                          /* expected after wake */
+	long result; /* expected after wake */
 	int error;
 	bool timed;
-	long expired_result;                  /* expected after the timeout */
+	long expired_result; /* expected after the timeout */
 	int expired_error;
 };
 
@@ -116,7 +116,7 @@ static int64_t now_ns(clockid_t clock)
 
 static struct timespec span(int64_t ns)
 {
-	return (struct timespec){ ns / 1000000000, ns % 1000000000 };
+	return (struct timespec){ns / 1000000000, ns % 1000000000};
 }
 
 static struct timespec until(clockid_t clock)
@@ -126,7 +126,7 @@ static struct timespec until(clockid_t clock)
 
 /* --- signals: one real-time signal that is handled, one that is only waited for ------------ */
 #define HANDLED (SIGRTMIN + 1)
-#define WAITED (SIGRTMIN + 2)
+#define WAITED  (SIGRTMIN + 2)
 
 static void handler(int signal)
 {
@@ -144,13 +144,28 @@ static sigset_t set_of(int signal)
 	return set;
 }
 
-static void wake_handled(struct slot *s) { syscall(SYS_tgkill, s->pid, s->tid, HANDLED); }
-static void wake_waited(struct slot *s) { syscall(SYS_tgkill, s->pid, s->tid, WAITED); }
+static void wake_handled(struct slot *s)
+{
+	syscall(SYS_tgkill, s->pid, s->tid, HANDLED);
+}
+static void wake_waited(struct slot *s)
+{
+	syscall(SYS_tgkill, s->pid, s->tid, WAITED);
+}
 
 /* --- objects that several forms wait on ------------------------------------------------------ */
-static void prepare_none(struct slot *s) { (void)s; }
-static void prepare_pipe(struct slot *s) { must(!pipe(s->fd), "pipe"); }
-static void wake_byte(struct slot *s) { must(write(s->fd[1], "x", 1) == 1, "wake"); }
+static void prepare_none(struct slot *s)
+{
+	(void)s;
+}
+static void prepare_pipe(struct slot *s)
+{
+	must(!pipe(s->fd), "pipe");
+}
+static void wake_byte(struct slot *s)
+{
+	must(write(s->fd[1], "x", 1) == 1, "wake");
+}
 
 static void prepare_stream(struct slot *s)
 {
@@ -197,7 +212,8 @@ static void prepare_pty(struct slot *s)
 
 	s->fd[1] = posix_openpt(O_RDWR | O_NOCTTY);
 	must(s->fd[1] >= 0 && !grantpt(s->fd[1]) && !unlockpt(s->fd[1]) &&
-	     !ptsname_r(s->fd[1], name, sizeof name), "pty");
+	             !ptsname_r(s->fd[1], name, sizeof name),
+	     "pty");
 	s->fd[0] = open(name, O_RDWR | O_NOCTTY);
 	must(s->fd[0] >= 0 && !tcgetattr(s->fd[0], &raw), "pty");
 	cfmakeraw(&raw);
@@ -211,7 +227,10 @@ static long block_read_8(struct slot *s)
 	return read(s->fd[0], &value, sizeof value);
 }
 
-static void prepare_eventfd(struct slot *s) { must((s->fd[0] = eventfd(0, 0)) >= 0, "eventfd"); }
+static void prepare_eventfd(struct slot *s)
+{
+	must((s->fd[0] = eventfd(0, 0)) >= 0, "eventfd");
+}
 
 static void wake_eventfd(struct slot *s)
 {
@@ -231,7 +250,7 @@ static long block_signalfd(struct slot *s)
 
 static void prepare_timerfd(struct slot *s)
 {
-	struct itimerspec far = { .it_value.tv_sec = 3600 };
+	struct itimerspec far = {.it_value.tv_sec = 3600};
 
 	s->fd[0] = timerfd_create(CLOCK_MONOTONIC, 0);
 	must(s->fd[0] >= 0 && !timerfd_settime(s->fd[0], 0, &far, NULL), "timerfd");
@@ -239,7 +258,7 @@ static void prepare_timerfd(struct slot *s)
 
 static void wake_timerfd(struct slot *s)
 {
-	struct itimerspec soon = { .it_value.tv_nsec = 1 };
+	struct itimerspec soon = {.it_value.tv_nsec = 1};
 
 	timerfd_settime(s->fd[0], 0, &soon, NULL);
 }
@@ -265,7 +284,7 @@ static long block_inotify(struct slot *s)
 static long block_readv(struct slot *s)
 {
 	char a, b;
-	struct iovec vector[2] = { { &a, 1 }, { &b, 1 } };
+	struct iovec vector[2] = {{&a, 1}, {&b, 1}};
 
 	return readv(s->fd[0], vector, 2);
 }
@@ -276,7 +295,10 @@ static void prepare_full_pipe(struct slot *s)
 	stuff(s->fd[1]);
 }
 
-static long block_write(struct slot *s) { return write(s->fd[1], "0123456789", 10); }
+static long block_write(struct slot *s)
+{
+	return write(s->fd[1], "0123456789", 10);
+}
 
 /* --- sockets --------------------------------------------------------------------------------- */
 static long block_recv(struct slot *s)
@@ -288,7 +310,7 @@ static long block_recv(struct slot *s)
 
 static long block_recv_timeout(struct slot *s)
 {
-	struct timeval limit = { timeout_ns / 1000000000, timeout_ns / 1000 % 1000000 };
+	struct timeval limit = {timeout_ns / 1000000000, timeout_ns / 1000 % 1000000};
 
 	must(!setsockopt(s->fd[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), "SO_RCVTIMEO");
 	return block_recv(s);
@@ -297,8 +319,8 @@ static long block_recv_timeout(struct slot *s)
 static long block_recvmsg(struct slot *s)
 {
 	char byte;
-	struct iovec vector = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1 };
+	struct iovec vector = {&byte, 1};
+	struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
 
 	return recvmsg(s->fd[0], &message, 0);
 }
@@ -306,23 +328,27 @@ static long block_recvmsg(struct slot *s)
 static long block_recvmmsg(struct slot *s)
 {
 	char byte;
-	struct iovec vector = { &byte, 1 };
-	struct mmsghdr message = { .msg_hdr = { .msg_iov = &vector, .msg_iovlen = 1 } };
+	struct iovec vector = {&byte, 1};
+	struct mmsghdr message = {.msg_hdr = {.msg_iov = &vector, .msg_iovlen = 1}};
 
 	return recvmmsg(s->fd[0], &message, 1, 0, NULL);
 }
 
 static void prepare_accept(struct slot *s)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET,
-	                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = {.sin_family = AF_INET,
+	                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
 	s->fd[0] = socket(AF_INET, SOCK_STREAM, 0);
 	must(s->fd[0] >= 0 && !bind(s->fd[0], (struct sockaddr *)&address, sizeof address) &&
-	     !listen(s->fd[0], 1), "listen");
+	             !listen(s->fd[0], 1),
+	     "listen");
 }
 
-static long block_accept(struct slot *s) { return accept(s->fd[0], NULL, NULL) >= 0 ? 1 : -1; }
+static long block_accept(struct slot *s)
+{
+	return accept(s->fd[0], NULL, NULL) >= 0 ? 1 : -1;
+}
 
 static void wake_accept(struct slot *s)
 {
@@ -347,18 +373,25 @@ static int connect_to(int listener, int flags)
 
 static void prepare_connect(struct slot *s)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	s->fd[0] = socket(AF_UNIX, SOCK_STREAM, 0);
 	must(s->fd[0] >= 0 && !bind(s->fd[0], (struct sockaddr *)&address, sizeof(sa_family_t)) &&
-	     !listen(s->fd[0], 0), "listen");
+	             !listen(s->fd[0], 0),
+	     "listen");
 	while (!connect_to(s->fd[0], SOCK_NONBLOCK))
 		;
 	must(errno == EAGAIN, "fill the backlog");
 }
 
-static long block_connect(struct slot *s) { return connect_to(s->fd[0], 0); }
-static void wake_connect(struct slot *s) { must(accept(s->fd[0], NULL, NULL) >= 0, "accept"); }
+static long block_connect(struct slot *s)
+{
+	return connect_to(s->fd[0], 0);
+}
+static void wake_connect(struct slot *s)
+{
+	must(accept(s->fd[0], NULL, NULL) >= 0, "accept");
+}
 
 static void prepare_full_socket(struct slot *s)
 {
@@ -366,22 +399,31 @@ static void prepare_full_socket(struct slot *s)
 	stuff(s->fd[1]);
 }
 
-static long block_send(struct slot *s) { return send(s->fd[1], "0123456789", 10, 0); }
+static long block_send(struct slot *s)
+{
+	return send(s->fd[1], "0123456789", 10, 0);
+}
 
 /* --- waiting for several files --------------------------------------------------------------- */
 static long poll_for(struct slot *s, int timeout_ms)
 {
-	struct pollfd file = { .fd = s->fd[0], .events = POLLIN };
+	struct pollfd file = {.fd = s->fd[0], .events = POLLIN};
 
 	return poll(&file, 1, timeout_ms);
 }
 
-static long block_poll(struct slot *s) { return poll_for(s, -1); }
-static long block_poll_timeout(struct slot *s) { return poll_for(s, timeout_ns / 1000000); }
+static long block_poll(struct slot *s)
+{
+	return poll_for(s, -1);
+}
+static long block_poll_timeout(struct slot *s)
+{
+	return poll_for(s, timeout_ns / 1000000);
+}
 
 static long block_ppoll(struct slot *s)
 {
-	struct pollfd file = { .fd = s->fd[0], .events = POLLIN };
+	struct pollfd file = {.fd = s->fd[0], .events = POLLIN};
 	struct timespec limit = span(timeout_ns);
 	sigset_t none;
 
@@ -392,7 +434,7 @@ static long block_ppoll(struct slot *s)
 /* Through syscall(): the library's select() may use pselect6. */
 static long block_select(struct slot *s)
 {
-	struct timeval limit = { timeout_ns / 1000000000, timeout_ns / 1000 % 1000000 };
+	struct timeval limit = {timeout_ns / 1000000000, timeout_ns / 1000 % 1000000};
 	fd_set set;
 
 	FD_ZERO(&set);
@@ -414,7 +456,7 @@ static long block_pselect(struct slot *s)
 
 static int epoll_on(int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 	int epoll = epoll_create1(0);
 
 	must(epoll >= 0 && !epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll");
@@ -506,9 +548,18 @@ static void wake_cond(struct slot *s)
 	pthread_mutex_unlock(&s->mutex);
 }
 
-static void prepare_sem(struct slot *s) { must(!sem_init(&s->sem, 1, 0), "sem_init"); }
-static long block_sem_wait(struct slot *s) { return sem_wait(&s->sem); }
-static void wake_sem(struct slot *s) { sem_post(&s->sem); }
+static void prepare_sem(struct slot *s)
+{
+	must(!sem_init(&s->sem, 1, 0), "sem_init");
+}
+static long block_sem_wait(struct slot *s)
+{
+	return sem_wait(&s->sem);
+}
+static void wake_sem(struct slot *s)
+{
+	sem_post(&s->sem);
+}
 
 static long block_sem_timedwait(struct slot *s)
 {
@@ -528,14 +579,14 @@ static long slept(struct slot *s, int error, const struct timespec *left)
 
 static long block_nanosleep(struct slot *s)
 {
-	struct timespec limit = span(timeout_ns), left = { 0, 0 };
+	struct timespec limit = span(timeout_ns), left = {0, 0};
 
 	return slept(s, syscall(SYS_nanosleep, &limit, &left) ? errno : 0, &left);
 }
 
 static long block_clock_nanosleep(struct slot *s)
 {
-	struct timespec limit = span(timeout_ns), left = { 0, 0 };
+	struct timespec limit = span(timeout_ns), left = {0, 0};
 
 	return slept(s, clock_nanosleep(CLOCK_MONOTONIC, 0, &limit, &left), &left);
 }
@@ -606,7 +657,7 @@ static long block_waitpid(struct slot *s)
 
 static long block_waitid(struct slot *s)
 {
-	siginfo_t info = { 0 };
+	siginfo_t info = {0};
 
 	if (waitid(P_PID, child_of(s), &info, WEXITED))
 		return -1;
@@ -630,12 +681,18 @@ static void prepare_flock(struct slot *s)
 	must(!flock(s->fd[1], LOCK_EX), "flock");
 }
 
-static long block_flock(struct slot *s) { return flock(s->fd[0], LOCK_EX); }
-static void wake_flock(struct slot *s) { flock(s->fd[1], LOCK_UN); }
+static long block_flock(struct slot *s)
+{
+	return flock(s->fd[0], LOCK_EX);
+}
+static void wake_flock(struct slot *s)
+{
+	flock(s->fd[1], LOCK_UN);
+}
 
 static void prepare_ofd(struct slot *s)
 {
-	struct flock lock = { .l_type = F_WRLCK };
+	struct flock lock = {.l_type = F_WRLCK};
 
 	prepare_lock(s);
 	must(!fcntl(s->fd[1], F_OFD_SETLK, &lock), "F_OFD_SETLK");
@@ -643,14 +700,14 @@ static void prepare_ofd(struct slot *s)
 
 static long block_ofd(struct slot *s)
 {
-	struct flock lock = { .l_type = F_WRLCK };
+	struct flock lock = {.l_type = F_WRLCK};
 
 	return fcntl(s->fd[0], F_OFD_SETLKW, &lock);
 }
 
 static void wake_ofd(struct slot *s)
 {
-	struct flock lock = { .l_type = F_UNLCK };
+	struct flock lock = {.l_type = F_UNLCK};
 
 	fcntl(s->fd[1], F_OFD_SETLK, &lock);
 }
@@ -668,7 +725,7 @@ static void prepare_queue(struct slot *s)
 
 static void prepare_full_queue(struct slot *s)
 {
-	struct message message = { .type = 1 };
+	struct message message = {.type = 1};
 
 	prepare_queue(s);
 	while (!msgsnd(s->id, &message, sizeof message.text, IPC_NOWAIT))
@@ -684,14 +741,14 @@ static long block_msgrcv(struct slot *s)
 
 static long block_msgsnd(struct slot *s)
 {
-	struct message message = { .type = 2 };
+	struct message message = {.type = 2};
 
 	return msgsnd(s->id, &message, sizeof message.text, 0);
 }
 
 static void wake_msgrcv(struct slot *s)
 {
-	struct message message = { .type = 1 };
+	struct message message = {.type = 1};
 
 	must(!msgsnd(s->id, &message, 5, IPC_NOWAIT), "msgsnd");
 }
@@ -710,14 +767,14 @@ static void prepare_semaphore(struct slot *s)
 
 static long block_semop(struct slot *s)
 {
-	struct sembuf down = { .sem_op = -1 };
+	struct sembuf down = {.sem_op = -1};
 
 	return syscall(SYS_semop, s->id, &down, 1); /* the library's semop() may use semtimedop */
 }
 
 static long block_semtimedop(struct slot *s)
 {
-	struct sembuf down = { .sem_op = -1 };
+	struct sembuf down = {.sem_op = -1};
 	struct timespec limit = span(timeout_ns);
 
 	return semtimedop(s->id, &down, 1, &limit);
@@ -725,14 +782,14 @@ static long block_semtimedop(struct slot *s)
 
 static void wake_semaphore(struct slot *s)
 {
-	struct sembuf up = { .sem_op = 1 };
+	struct sembuf up = {.sem_op = 1};
 
 	semop(s->id, &up, 1);
 }
 
 static void prepare_mq(struct slot *s)
 {
-	struct mq_attr attributes = { .mq_maxmsg = 1, .mq_msgsize = 16 };
+	struct mq_attr attributes = {.mq_maxmsg = 1, .mq_msgsize = 16};
 	static int serial;
 	char name[64];
 
@@ -763,8 +820,14 @@ static long block_mq_timedreceive(struct slot *s)
 	return mq_timedreceive(s->id, text, sizeof text, NULL, &limit);
 }
 
-static long block_mq_send(struct slot *s) { return mq_send(s->id, "more", 4, 0); }
-static void wake_mq_receive(struct slot *s) { must(!mq_send(s->id, "three", 5, 0), "mq_send"); }
+static long block_mq_send(struct slot *s)
+{
+	return mq_send(s->id, "more", 4, 0);
+}
+static void wake_mq_receive(struct slot *s)
+{
+	must(!mq_send(s->id, "three", 5, 0), "mq_send");
+}
 
 static void wake_mq_send(struct slot *s)
 {
@@ -777,17 +840,21 @@ static void wake_mq_send(struct slot *s)
 static long get_events(struct slot *s, struct timespec *limit)
 {
 	aio_context_t context = 0;
-	struct iocb poll_request = { .aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = s->fd[0],
-	                             .aio_buf = POLLIN };
-	struct iocb *requests[1] = { &poll_request };
+	struct iocb poll_request = {
+	        .aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = s->fd[0], .aio_buf = POLLIN};
+	struct iocb *requests[1] = {&poll_request};
 	struct io_event event;
 
 	must(!syscall(SYS_io_setup, 1, &context) &&
-	     syscall(SYS_io_submit, context, 1, requests) == 1, "io_submit");
+	             syscall(SYS_io_submit, context, 1, requests) == 1,
+	     "io_submit");
 	return syscall(SYS_io_getevents, context, 1, 1, &event, limit);
 }
 
-static long block_io_getevents(struct slot *s) { return get_events(s, NULL); }
+static long block_io_getevents(struct slot *s)
+{
+	return get_events(s, NULL);
+}
 
 static long block_io_getevents_timeout(struct slot *s)
 {
@@ -797,66 +864,71 @@ static long block_io_getevents_timeout(struct slot *s)
 }
 
 /* --- the table ------------------------------------------------------------------------------- */
-#define FORM(text, nr, preparing, blocking, waking, ...) \
-	{ .name = text, .number = SYS_##nr, .prepare = prepare_##preparing, \
-	  .block = block_##blocking, .wake = wake_##waking, .result = __VA_ARGS__ }
+#define FORM(text, nr, preparing, blocking, waking, ...)                                           \
+	{                                                                                          \
+		.name = text, .number = SYS_##nr, .prepare = prepare_##preparing,                  \
+		.block = block_##blocking, .wake = wake_##waking, .result = __VA_ARGS__            \
+	}
 /* FORM(..., result [, error] [, AFTER_TIMEOUT(result, error)]) */
 #define AFTER_TIMEOUT(result, error) .timed = true, .expired_result = result, .expired_error = error
 
 static const struct form forms[] = {
-	FORM("read-pipe", read, pipe, read, byte, 1),
-	FORM("read-pty", read, pty, read, byte, 1),
-	FORM("read-eventfd", read, eventfd, read_8, eventfd, 8),
-	FORM("read-signalfd", read, none, signalfd, waited, sizeof(struct signalfd_siginfo)),
-	FORM("read-timerfd", read, timerfd, read_8, timerfd, 8),
-	FORM("read-inotify", read, inotify, inotify, byte, sizeof(struct inotify_event)),
-	FORM("readv", readv, pipe, readv, byte, 1),
-	FORM("write-full-pipe", write, full_pipe, write, drain, 10),
-	FORM("recv", recvfrom, stream, recv, byte, 1),
-	FORM("recv-timeout", recvfrom, stream, recv_timeout, byte, 1, AFTER_TIMEOUT(-1, EAGAIN)),
-	FORM("recvmsg", recvmsg, stream, recvmsg, byte, 1),
-	FORM("recvmmsg", recvmmsg, datagram, recvmmsg, byte, 1),
-	FORM("accept", accept, accept, accept, accept, 1),
-	FORM("connect-full-backlog", connect, connect, connect, connect, 0),
-	FORM("send-full-socket", sendto, full_socket, send, drain, 10),
-	FORM("poll", poll, pipe, poll, byte, 1),
-	FORM("poll-timeout", poll, pipe, poll_timeout, byte, 1, AFTER_TIMEOUT(0, 0)),
-	FORM("ppoll", ppoll, pipe, ppoll, byte, 1, AFTER_TIMEOUT(0, 0)),
-	FORM("select", select, pipe, select, byte, 1, AFTER_TIMEOUT(0, 0)),
-	FORM("pselect6", pselect6, pipe, pselect, byte, 1, AFTER_TIMEOUT(0, 0)),
-	FORM("epoll_wait", epoll_wait, pipe, epoll_wait, byte, 1),
-	FORM("epoll_wait-timeout", epoll_wait, pipe, epoll_wait_timeout, byte, 1, AFTER_TIMEOUT(0, 0)),
-	FORM("epoll_pwait", epoll_pwait, pipe, epoll_pwait, byte, 1),
-	FORM("epoll_pwait2", epoll_pwait2, pipe, epoll_pwait2, byte, 1, AFTER_TIMEOUT(0, 0)),
-	FORM("futex", futex, none, futex, futex, 0),
-	FORM("futex-timeout", futex, none, futex_timeout, futex, 0, AFTER_TIMEOUT(-1, ETIMEDOUT)),
-	FORM("pthread_cond_timedwait", futex, cond, cond, cond, 0, AFTER_TIMEOUT(-1, ETIMEDOUT)),
-	FORM("sem_wait", futex, sem, sem_wait, sem, 0),
-	FORM("sem_timedwait", futex, sem, sem_timedwait, sem, 0, AFTER_TIMEOUT(-1, ETIMEDOUT)),
-	FORM("nanosleep", nanosleep, none, nanosleep, handled, -1, EINTR, AFTER_TIMEOUT(0, 0)),
-	FORM("clock_nanosleep", clock_nanosleep, none, clock_nanosleep, handled, -1, EINTR,
-	     AFTER_TIMEOUT(0, 0)),
-	FORM("clock_nanosleep-until", clock_nanosleep, none, clock_nanosleep_until, handled, -1, EINTR,
-	     AFTER_TIMEOUT(0, 0)),
-	FORM("pause", pause, none, pause, handled, -1, EINTR),
-	FORM("sigsuspend", rt_sigsuspend, none, sigsuspend, handled, -1, EINTR),
-	FORM("sigtimedwait", rt_sigtimedwait, none, sigtimedwait, waited, 1, AFTER_TIMEOUT(-1, EAGAIN)),
-	FORM("sigwaitinfo", rt_sigtimedwait, none, sigwaitinfo, waited, 1),
-	FORM("waitpid", wait4, pipe, waitpid, byte, 7),
-	FORM("waitid", waitid, pipe, waitid, byte, 7),
-	FORM("flock", flock, flock, flock, flock, 0),
-	FORM("fcntl-ofd-setlkw", fcntl, ofd, ofd, ofd, 0),
-	FORM("msgrcv", msgrcv, queue, msgrcv, msgrcv, 5),
-	FORM("msgsnd-full-queue", msgsnd, full_queue, msgsnd, msgsnd, 0),
-	FORM("semop", semop, semaphore, semop, semaphore, 0),
-	FORM("semtimedop", semtimedop, semaphore, semtimedop, semaphore, 0, AFTER_TIMEOUT(-1, EAGAIN)),
-	FORM("mq_receive", mq_timedreceive, mq, mq_receive, mq_receive, 5),
-	FORM("mq_timedreceive", mq_timedreceive, mq, mq_timedreceive, mq_receive, 5,
-	     AFTER_TIMEOUT(-1, ETIMEDOUT)),
-	FORM("mq_send-full-queue", mq_timedsend, full_mq, mq_send, mq_send, 0),
-	FORM("io_getevents", io_getevents, pipe, io_getevents, byte, 1),
-	FORM("io_getevents-timeout", io_getevents, pipe, io_getevents_timeout, byte, 1,
-	     AFTER_TIMEOUT(0, 0)),
+        FORM("read-pipe", read, pipe, read, byte, 1),
+        FORM("read-pty", read, pty, read, byte, 1),
+        FORM("read-eventfd", read, eventfd, read_8, eventfd, 8),
+        FORM("read-signalfd", read, none, signalfd, waited, sizeof(struct signalfd_siginfo)),
+        FORM("read-timerfd", read, timerfd, read_8, timerfd, 8),
+        FORM("read-inotify", read, inotify, inotify, byte, sizeof(struct inotify_event)),
+        FORM("readv", readv, pipe, readv, byte, 1),
+        FORM("write-full-pipe", write, full_pipe, write, drain, 10),
+        FORM("recv", recvfrom, stream, recv, byte, 1),
+        FORM("recv-timeout", recvfrom, stream, recv_timeout, byte, 1, AFTER_TIMEOUT(-1, EAGAIN)),
+        FORM("recvmsg", recvmsg, stream, recvmsg, byte, 1),
+        FORM("recvmmsg", recvmmsg, datagram, recvmmsg, byte, 1),
+        FORM("accept", accept, accept, accept, accept, 1),
+        FORM("connect-full-backlog", connect, connect, connect, connect, 0),
+        FORM("send-full-socket", sendto, full_socket, send, drain, 10),
+        FORM("poll", poll, pipe, poll, byte, 1),
+        FORM("poll-timeout", poll, pipe, poll_timeout, byte, 1, AFTER_TIMEOUT(0, 0)),
+        FORM("ppoll", ppoll, pipe, ppoll, byte, 1, AFTER_TIMEOUT(0, 0)),
+        FORM("select", select, pipe, select, byte, 1, AFTER_TIMEOUT(0, 0)),
+        FORM("pselect6", pselect6, pipe, pselect, byte, 1, AFTER_TIMEOUT(0, 0)),
+        FORM("epoll_wait", epoll_wait, pipe, epoll_wait, byte, 1),
+        FORM("epoll_wait-timeout", epoll_wait, pipe, epoll_wait_timeout, byte, 1,
+             AFTER_TIMEOUT(0, 0)),
+        FORM("epoll_pwait", epoll_pwait, pipe, epoll_pwait, byte, 1),
+        FORM("epoll_pwait2", epoll_pwait2, pipe, epoll_pwait2, byte, 1, AFTER_TIMEOUT(0, 0)),
+        FORM("futex", futex, none, futex, futex, 0),
+        FORM("futex-timeout", futex, none, futex_timeout, futex, 0, AFTER_TIMEOUT(-1, ETIMEDOUT)),
+        FORM("pthread_cond_timedwait", futex, cond, cond, cond, 0, AFTER_TIMEOUT(-1, ETIMEDOUT)),
+        FORM("sem_wait", futex, sem, sem_wait, sem, 0),
+        FORM("sem_timedwait", futex, sem, sem_timedwait, sem, 0, AFTER_TIMEOUT(-1, ETIMEDOUT)),
+        FORM("nanosleep", nanosleep, none, nanosleep, handled, -1, EINTR, AFTER_TIMEOUT(0, 0)),
+        FORM("clock_nanosleep", clock_nanosleep, none, clock_nanosleep, handled, -1, EINTR,
+             AFTER_TIMEOUT(0, 0)),
+        FORM("clock_nanosleep-until", clock_nanosleep, none, clock_nanosleep_until, handled, -1,
+             EINTR, AFTER_TIMEOUT(0, 0)),
+        FORM("pause", pause, none, pause, handled, -1, EINTR),
+        FORM("sigsuspend", rt_sigsuspend, none, sigsuspend, handled, -1, EINTR),
+        FORM("sigtimedwait", rt_sigtimedwait, none, sigtimedwait, waited, 1,
+             AFTER_TIMEOUT(-1, EAGAIN)),
+        FORM("sigwaitinfo", rt_sigtimedwait, none, sigwaitinfo, waited, 1),
+        FORM("waitpid", wait4, pipe, waitpid, byte, 7),
+        FORM("waitid", waitid, pipe, waitid, byte, 7),
+        FORM("flock", flock, flock, flock, flock, 0),
+        FORM("fcntl-ofd-setlkw", fcntl, ofd, ofd, ofd, 0),
+        FORM("msgrcv", msgrcv, queue, msgrcv, msgrcv, 5),
+        FORM("msgsnd-full-queue", msgsnd, full_queue, msgsnd, msgsnd, 0),
+        FORM("semop", semop, semaphore, semop, semaphore, 0),
+        FORM("semtimedop", semtimedop, semaphore, semtimedop, semaphore, 0,
+             AFTER_TIMEOUT(-1, EAGAIN)),
+        FORM("mq_receive", mq_timedreceive, mq, mq_receive, mq_receive, 5),
+        FORM("mq_timedreceive", mq_timedreceive, mq, mq_timedreceive, mq_receive, 5,
+             AFTER_TIMEOUT(-1, ETIMEDOUT)),
+        FORM("mq_send-full-queue", mq_timedsend, full_mq, mq_send, mq_send, 0),
+        FORM("io_getevents", io_getevents, pipe, io_getevents, byte, 1),
+        FORM("io_getevents-timeout", io_getevents, pipe, io_getevents_timeout, byte, 1,
+             AFTER_TIMEOUT(0, 0)),
 };
 #define FORMS (sizeof forms / sizeof *forms)
 
@@ -963,7 +1035,8 @@ static void judge(size_t i, long result, int error, bool in_time)
 	    rest_is_right(s))
 		printf("%s right\n", forms[i].name);
 	else
-		printf("%s wrong: returned=%d result %ld %s, expected %ld %s; %lld ms, %lld ms left\n",
+		printf("%s wrong: returned=%d result %ld %s, expected %ld %s; %lld ms, %lld ms "
+		       "left\n",
 		       forms[i].name, has_returned(i), s->result,
 		       s->error ? strerrorname_np(s->error) : "0", result,
 		       error ? strerrorname_np(error) : "0",
@@ -1011,7 +1084,7 @@ static bool named(const struct form *form, int count, char **names)
 
 int main(int argc, char **argv)
 {
-	struct sigaction action = { .sa_handler = handler };
+	struct sigaction action = {.sa_handler = handler};
 	char line[64];
 	bool threads;
 
@@ -1023,12 +1096,13 @@ int main(int argc, char **argv)
 	timeout_ns = atoll(argv[2]) * 1000000;
 	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Queues that nobody removes go away with a namespace of their own, where that is allowed. */
+	/* Queues that nobody removes go away with a namespace of their own, where that is allowed.
+	 */
 	if (unshare(CLONE_NEWIPC))
 		errno = 0;
 	sigaction(HANDLED, &action, NULL);
-	slots = mmap(NULL, sizeof *slots * FORMS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-	             -1, 0);
+	slots = mmap(NULL, sizeof *slots * FORMS, PROT_READ | PROT_WRITE,
+	             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	must(slots != MAP_FAILED, "mmap");
 	for (size_t i = 0; i < FORMS; i++) {
 		chosen[i] = named(&forms[i], argc - 3, argv + 3);

@@ -31,7 +31,7 @@ extern char **environ;
 /* Shared with the children. */
 static struct crowd {
 	unsigned long wrong, rounds;
-} *crowd;
+} * crowd;
 
 /* `crowd_sum` is called a great many times; its first instruction is 5 bytes long. */
 uint64_t crowd_sum(uint64_t x);
@@ -121,7 +121,7 @@ static void *spawn_for_good(void *arg)
 {
 	(void)arg;
 	for (;;) {
-		char *argv[] = { (char *)"true", NULL };
+		char *argv[] = {(char *)"true", NULL};
 		pid_t child;
 		int status;
 
@@ -169,7 +169,7 @@ static pid_t forked(void)
 
 static void fork_for_good(void)
 {
-	pid_t children[3] = { 0 };
+	pid_t children[3] = {0};
 
 	obey_in_a_thread();
 	for (unsigned i = 0;; i = (i + 1) % 3) {
@@ -274,7 +274,7 @@ int main(int argc, char **argv)
 			/* The thread that vforked is suspended until this process ends. */
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			for (;;)
-				syscall(SYS_nanosleep, &(struct timespec){ .tv_sec = 1000 }, NULL);
+				syscall(SYS_nanosleep, &(struct timespec){.tv_sec = 1000}, NULL);
 		}
 	} else if (!strcmp(mode, "leaderless")) {
 		start(spin, 4);

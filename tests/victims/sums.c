@@ -22,33 +22,30 @@ uint64_t sum_below(uint64_t x);
 uint64_t sum_c(uint64_t x);
 uint64_t sum_idle(uint64_t x);
 
-#define FUNCTION(name, body)                                                                      \
-	".p2align 4\n.globl " name "\n.type " name ",@function\n" name ":\n.cfi_startproc\n" body \
+#define FUNCTION(name, body)                                                                       \
+	".p2align 4\n.globl " name "\n.type " name ",@function\n" name ":\n.cfi_startproc\n" body  \
 	".cfi_endproc\n.size " name ",.-" name "\n"
 
 /* Bytes 1 to 4 of `31 c0  b9 ..`: c0 b9 and the two low bytes of the constant. */
-__asm__(".text\n"
-        FUNCTION("sum_pun", "	mov $0x51a76b35, %eax\n"
-                            "	imul %rdi, %rax\n"
-                            "	rol $7, %rax\n"
-                            "	xor %rdi, %rax\n"
-                            "	ret\n")
-        FUNCTION("sum_any", "	xor %eax, %eax\n"
-                            "	mov $0x1f3d5217, %ecx\n"
-                            "	sub %rdi, %rax\n"
-                            "	imul %rcx, %rax\n"
-                            "	rol $11, %rax\n"
-                            "	ret\n")
-        FUNCTION("sum_below", "	xor %eax, %eax\n"
-                              "	mov $0x9b6f9ce1, %ecx\n"
-                              "	sub %rdi, %rax\n"
-                              "	imul %rcx, %rax\n"
-                              "	rol $13, %rax\n"
-                              "	ret\n")
-        FUNCTION("sum_idle", "	xor %eax, %eax\n"
-                             "	mov $0x1f3d5219, %ecx\n"
-                             "	sub %rdi, %rax\n"
-                             "	ret\n"));
+__asm__(".text\n" FUNCTION("sum_pun", "	mov $0x51a76b35, %eax\n"
+                                      "	imul %rdi, %rax\n"
+                                      "	rol $7, %rax\n"
+                                      "	xor %rdi, %rax\n"
+                                      "	ret\n") FUNCTION("sum_any", "	xor %eax, %eax\n"
+                                                                    "	mov $0x1f3d5217, %ecx\n"
+                                                                    "	sub %rdi, %rax\n"
+                                                                    "	imul %rcx, %rax\n"
+                                                                    "	rol $11, %rax\n"
+                                                                    "	ret\n")
+                FUNCTION("sum_below", "	xor %eax, %eax\n"
+                                      "	mov $0x9b6f9ce1, %ecx\n"
+                                      "	sub %rdi, %rax\n"
+                                      "	imul %rcx, %rax\n"
+                                      "	rol $13, %rax\n"
+                                      "	ret\n") FUNCTION("sum_idle", "	xor %eax, %eax\n"
+                                                                     "	mov $0x1f3d5219, %ecx\n"
+                                                                     "	sub %rdi, %rax\n"
+                                                                     "	ret\n"));
 
 NOT_INLINED uint64_t sum_c(uint64_t x)
 {
@@ -97,7 +94,7 @@ static void sums_expect(void)
 
 int main(int argc, char **argv)
 {
-	static const struct victim victim = { .round = sums_round, .expect = sums_expect };
+	static const struct victim victim = {.round = sums_round, .expect = sums_expect};
 
 	return victim_obey(&victim, argc > 1 ? (unsigned)atoi(argv[1]) : 1);
 }

@@ -17,7 +17,7 @@ static unsigned twins_round(unsigned thread, uint64_t k)
 
 int main(void)
 {
-	static const struct victim victim = { .round = twins_round };
+	static const struct victim victim = {.round = twins_round};
 
 	return victim_obey(&victim, 2);
 }

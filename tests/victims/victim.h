@@ -109,7 +109,7 @@ static void victim_rounds(unsigned thread)
 		if (!limit && k % 64 == 0) {
 			if (thread)
 				sched_yield();
-			else if (poll(&(struct pollfd){ .fd = 0, .events = POLLIN }, 1, 0) > 0)
+			else if (poll(&(struct pollfd){.fd = 0, .events = POLLIN}, 1, 0) > 0)
 				return;
 		}
 	}
@@ -153,7 +153,7 @@ static bool victim_free(char *line, size_t size)
 			victim_wrong(victim_state.victim->round(0, k));
 			__atomic_store_n(&victim_state.progress[0].rounds, k + 1, __ATOMIC_RELAXED);
 			if (k % 16 == 0 &&
-			    poll(&(struct pollfd){ .fd = 0, .events = POLLIN }, 1, 0) > 0)
+			    poll(&(struct pollfd){.fd = 0, .events = POLLIN}, 1, 0) > 0)
 				break;
 		}
 		before = k + 1;

@@ -45,23 +45,23 @@
 #include "internal.h"
 
 enum {
-	RED_ZONE = 128,            /* System V psABI, 3.2.2 */
-	FRAME_MAX = 64 << 10,      /* xsave area with every feature that exists, and more */
+	RED_ZONE = 128,       /* System V psABI, 3.2.2 */
+	FRAME_MAX = 64 << 10, /* xsave area with every feature that exists, and more */
 	STRING_MAX = 64,
-	FXSAVE_SW_BYTES = 464,     /* software-reserved part of the FXSAVE image */
+	FXSAVE_SW_BYTES = 464, /* software-reserved part of the FXSAVE image */
 	BORROW_DEADLINE_NS = 50000000,
 	BORROW_TRIES_NS = 500000000,
 	CALL_DEADLINE_NS = 2000000000,
 	STUB_LINGER_NS = 200000000, /* how long the stub waits for us before it goes home */
 };
 #define FP_XSTATE_MAGIC_FIRST 0x46505853u
-#define FP_XSTATE_MAGIC_LAST 0x46505845u
+#define FP_XSTATE_MAGIC_LAST  0x46505845u
 #ifndef PTRACE_EVENT_STOP
 #define PTRACE_EVENT_STOP 128
 #endif
 #define UC_FLAGS_XSTATE_AND_SS 7 /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
-#define USER_CODE_64 0x33
-#define USER_DATA 0x2b
+#define USER_CODE_64           0x33
+#define USER_DATA              0x2b
 
 /* The kernel's struct rt_sigframe up to the part that rt_sigreturn reads. */
 struct signal_frame {
@@ -213,11 +213,11 @@ uint64_t borrowed_string(const struct borrowed *borrowed)
 /* Pieces of code, anywhere in what the process executes. */
 static void search_gadgets(struct port *port, uint64_t address, const uint8_t *code, size_t size)
 {
-	static const uint8_t call[] = {0x0f, 0x05, 0xc3};                 /* syscall; ret */
-	static const uint8_t back[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05};    /* mov $15,%eax; syscall */
-	static const uint8_t back_long[] = {0x48, 0xc7, 0xc0, 15,   0,
+	static const uint8_t call[] = {0x0f, 0x05, 0xc3};              /* syscall; ret */
+	static const uint8_t back[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05}; /* mov $15,%eax; syscall */
+	static const uint8_t back_long[] = {0x48, 0xc7, 0xc0, 15,  0,
 	                                    0,    0,    0x0f, 0x05}; /* mov $15,%rax; syscall */
-	static const uint8_t pop[] = {0x58, 0xc3};                        /* pop %rax; ret */
+	static const uint8_t pop[] = {0x58, 0xc3};                   /* pop %rax; ret */
 	const struct {
 		uint64_t *found;
 		const uint8_t *code;
@@ -367,7 +367,8 @@ int borrow_thread(struct port *port, struct borrowed *b)
 		port_error(port, "process %d is gone", port->pid);
 		rc = -ESRCH;
 	} else if (rc) {
-		port_error(port, "no thread of process %d could be borrowed to map memory", port->pid);
+		port_error(port, "no thread of process %d could be borrowed to map memory",
+		           port->pid);
 		rc = -ETIMEDOUT;
 	}
 	return rc;
@@ -444,8 +445,9 @@ int borrowed_call(struct borrowed *b, struct remote_call *call)
 	regs.r10 = call->args[3];
 	regs.r8 = call->args[4];
 	regs.r9 = call->args[5];
-	regs.rsp = b->frame + (b->port->gadget_sigreturn ? offsetof(struct signal_frame, return_address)
-	                                                 : offsetof(struct signal_frame, chain));
+	regs.rsp = b->frame + (b->port->gadget_sigreturn
+	                               ? offsetof(struct signal_frame, return_address)
+	                               : offsetof(struct signal_frame, chain));
 	regs.rip = b->port->gadget_syscall;
 	regs.orig_rax = (unsigned long long)-1;
 	regs.eflags &= ~0x500ull; /* TF, DF */
@@ -474,28 +476,28 @@ int borrowed_call(struct borrowed *b, struct remote_call *call)
 size_t borrow_stub(uint8_t *out, size_t size)
 {
 	static const uint8_t code[] = {
-	        0x48, 0x8b, 0x03,             /* 00: mov (%rbx),%rax */
-	        0x48, 0x8b, 0x7b, 0x08,       /* 03: mov 8(%rbx),%rdi */
-	        0x48, 0x8b, 0x73, 0x10,       /* 07: mov 16(%rbx),%rsi */
-	        0x48, 0x8b, 0x53, 0x18,       /* 0b: mov 24(%rbx),%rdx */
-	        0x4c, 0x8b, 0x53, 0x20,       /* 0f: mov 32(%rbx),%r10 */
-	        0x4c, 0x8b, 0x43, 0x28,       /* 13: mov 40(%rbx),%r8 */
-	        0x4c, 0x8b, 0x4b, 0x30,       /* 17: mov 48(%rbx),%r9 */
-	        0x0f, 0x05,                   /* 1b: syscall */
-	        0x48, 0x89, 0x43, 0x38,       /* 1d: mov %rax,56(%rbx) */
-	        0x48, 0x83, 0xc3, 0x40,       /* 21: add $64,%rbx */
-	        0x48, 0xff, 0xcd,             /* 25: dec %rbp */
-	        0x75, 0xd6,                   /* 28: jnz 00 */
+	        0x48, 0x8b, 0x03,                   /* 00: mov (%rbx),%rax */
+	        0x48, 0x8b, 0x7b, 0x08,             /* 03: mov 8(%rbx),%rdi */
+	        0x48, 0x8b, 0x73, 0x10,             /* 07: mov 16(%rbx),%rsi */
+	        0x48, 0x8b, 0x53, 0x18,             /* 0b: mov 24(%rbx),%rdx */
+	        0x4c, 0x8b, 0x53, 0x20,             /* 0f: mov 32(%rbx),%r10 */
+	        0x4c, 0x8b, 0x43, 0x28,             /* 13: mov 40(%rbx),%r8 */
+	        0x4c, 0x8b, 0x4b, 0x30,             /* 17: mov 48(%rbx),%r9 */
+	        0x0f, 0x05,                         /* 1b: syscall */
+	        0x48, 0x89, 0x43, 0x38,             /* 1d: mov %rax,56(%rbx) */
+	        0x48, 0x83, 0xc3, 0x40,             /* 21: add $64,%rbx */
+	        0x48, 0xff, 0xcd,                   /* 25: dec %rbp */
+	        0x75, 0xd6,                         /* 28: jnz 00 */
 	        0x41, 0xc7, 0x04, 0x24, 1, 0, 0, 0, /* 2a: movl $1,(%r12) */
-	        0x31, 0xff,                   /* 32: xor %edi,%edi */
-	        0x31, 0xf6,                   /* 34: xor %esi,%esi */
-	        0x4c, 0x89, 0xea,             /* 36: mov %r13,%rdx */
-	        0x4d, 0x31, 0xd2,             /* 39: xor %r10,%r10 */
-	        0xb8, 0x0f, 0x01, 0, 0,       /* 3c: mov $271,%eax (ppoll) */
-	        0x0f, 0x05,                   /* 41: syscall */
-	        0x48, 0x83, 0xc4, 0x08,       /* 43: add $8,%rsp: as if returned to the next line */
-	        0xb8, 0x0f, 0, 0, 0,          /* 47: mov $15,%eax (rt_sigreturn) */
-	        0x0f, 0x05,                   /* 4c: syscall */
+	        0x31, 0xff,                         /* 32: xor %edi,%edi */
+	        0x31, 0xf6,                         /* 34: xor %esi,%esi */
+	        0x4c, 0x89, 0xea,                   /* 36: mov %r13,%rdx */
+	        0x4d, 0x31, 0xd2,                   /* 39: xor %r10,%r10 */
+	        0xb8, 0x0f, 0x01, 0,    0,          /* 3c: mov $271,%eax (ppoll) */
+	        0x0f, 0x05,                         /* 41: syscall */
+	        0x48, 0x83, 0xc4, 0x08,    /* 43: add $8,%rsp: as if returned to the next line */
+	        0xb8, 0x0f, 0,    0,    0, /* 47: mov $15,%eax (rt_sigreturn) */
+	        0x0f, 0x05,                /* 4c: syscall */
 	};
 
 	if (size < sizeof(code))
@@ -579,7 +581,8 @@ void borrow_end(struct borrowed *b)
 		/* The frame is overwritten last: until the registers are back it may be needed. */
 		struct user_regs_struct regs = b->thread.regs;
 
-		if (ptrace(PTRACE_SETSIGMASK, b->thread.tid, sizeof(b->sigmask), &b->sigmask) == 0 &&
+		if (ptrace(PTRACE_SETSIGMASK, b->thread.tid, sizeof(b->sigmask), &b->sigmask) ==
+		            0 &&
 		    ptrace(PTRACE_SETREGS, b->thread.tid, NULL, &regs) == 0 && b->saved)
 			(void)!port_write(b->port, NULL, b->frame, b->saved, b->saved_size);
 		thread_resume(&b->thread);

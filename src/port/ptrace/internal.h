@@ -47,8 +47,8 @@ uint64_t clock_ns(void);
 __attribute__((format(printf, 2, 3))) void port_error(struct port *port, const char *format, ...);
 
 /* stop.c: the same as port_stop and port_resume for one thread. */
-int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct thread *thread)
-        port_must_check;
+int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns,
+                struct thread *thread) port_must_check;
 void thread_resume(struct thread *thread);
 /* What the thread, at rest, has registered; -ENOENT if nothing. */
 int thread_rseq(const struct thread *thread, struct process_rseq *out) port_must_check;
@@ -77,8 +77,7 @@ int borrow_thread(struct port *port, struct borrowed *borrowed) port_must_check;
 /* One system call through the process's own `syscall; ret`. */
 int borrowed_call(struct borrowed *borrowed, struct remote_call *call) port_must_check;
 /* Many, through the stub; needs the shared memory mapped. Fills the results. */
-int borrowed_calls(struct borrowed *borrowed, struct remote_call *calls, size_t n)
-        port_must_check;
+int borrowed_calls(struct borrowed *borrowed, struct remote_call *calls, size_t n) port_must_check;
 void borrow_end(struct borrowed *borrowed);
 /* Address in the process of the name of our memory; lives as long as the borrowing. */
 uint64_t borrowed_string(const struct borrowed *borrowed);

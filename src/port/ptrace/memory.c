@@ -270,11 +270,13 @@ int port_forget(struct port *port, const struct port_range *ranges, size_t n)
 
 		if (rseq_area(port->threads[i].tid, &area))
 			continue;
-		rc = port_read(port, area.address + RSEQ_CS_OFFSET, &descriptor, sizeof(descriptor));
+		rc = port_read(port, area.address + RSEQ_CS_OFFSET, &descriptor,
+		               sizeof(descriptor));
 		if (rc == -EFAULT)
 			continue;
 		if (!rc && in_ranges(ranges, n, descriptor))
-			rc = port_write(port, NULL, area.address + RSEQ_CS_OFFSET, &none, sizeof(none));
+			rc = port_write(port, NULL, area.address + RSEQ_CS_OFFSET, &none,
+			                sizeof(none));
 		if (rc)
 			return rc;
 	}

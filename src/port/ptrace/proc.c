@@ -87,8 +87,7 @@ static bool parse_mapping(char *line, struct process_mapping *m)
 	int path_at = 0;
 	size_t length;
 
-	if (sscanf(line,
-	           "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &m->start,
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &m->start,
 	           &m->end, perms, &m->offset, &major_number, &minor_number, &m->inode,
 	           &path_at) != 7)
 		return false;
@@ -326,7 +325,8 @@ static enum process_refusal check_executable(pid_t pid, char *text, size_t size)
 	if (n == sizeof(ident) && ident[EI_CLASS] == ELFCLASS64 &&
 	    (ident[18] | ident[19] << 8) == EM_X86_64)
 		return PROCESS_OK;
-	snprintf(text, size, "process %d does not run 64-bit x86 code; only that is supported", pid);
+	snprintf(text, size, "process %d does not run 64-bit x86 code; only that is supported",
+	         pid);
 	return PROCESS_NOT_X86_64;
 }
 
@@ -342,7 +342,8 @@ static enum process_refusal check_access(pid_t pid, char *text, size_t size)
 		return PROCESS_OK;
 	}
 	snprintf(text, size,
-	         "no permission to change process %d (%s); run as its user with ptrace allowed, or as "
+	         "no permission to change process %d (%s); run as its user with ptrace allowed, or "
+	         "as "
 	         "root",
 	         pid, strerror(errno));
 	return PROCESS_NOT_PERMITTED;
@@ -363,7 +364,8 @@ static enum process_refusal check_hardening(pid_t pid, char *text, size_t size)
 		free(features);
 		if (shadow) {
 			snprintf(text, size,
-			         "process %d runs with a shadow stack, on which displaced calls would "
+			         "process %d runs with a shadow stack, on which displaced calls "
+			         "would "
 			         "fault; start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
 			         pid);
 			return PROCESS_SHADOW_STACK;
@@ -375,8 +377,10 @@ static enum process_refusal check_hardening(pid_t pid, char *text, size_t size)
 
 		if (!admin) {
 			snprintf(text, size,
-			         "process %d is confined by seccomp, which could kill it for a system call "
-			         "of ours; run as root (CAP_SYS_ADMIN) so that the filter can be suspended",
+			         "process %d is confined by seccomp, which could kill it for a "
+			         "system call "
+			         "of ours; run as root (CAP_SYS_ADMIN) so that the filter can be "
+			         "suspended",
 			         pid);
 			return PROCESS_SECCOMP;
 		}
@@ -394,11 +398,13 @@ enum process_refusal process_check(pid_t pid, char *text, size_t size)
 	if (pid <= 0 || process_status_field(pid, 0, "Tgid", 10, &tgid))
 		return PROCESS_GONE;
 	if ((pid_t)tgid != pid) {
-		snprintf(text, size, "%d is a thread of process %d; name the process", pid, (int)tgid);
+		snprintf(text, size, "%d is a thread of process %d; name the process", pid,
+		         (int)tgid);
 		return PROCESS_IS_THREAD;
 	}
 	if (pid == getpid()) {
-		snprintf(text, size, "process %d is this program itself; it can not stop itself", pid);
+		snprintf(text, size, "process %d is this program itself; it can not stop itself",
+		         pid);
 		return PROCESS_IS_SELF;
 	}
 	member = process_member(pid);

@@ -98,7 +98,8 @@ struct process_rseq {
 };
 int process_rseq(struct port *port, struct process_rseq *out) port_must_check;
 
-/* ---- memory of ours in the process (shared.c) --------------------------------------------------- */
+/* ---- memory of ours in the process (shared.c) ---------------------------------------------------
+ */
 
 /*
  * One memfd, mapped by us and by the process. Layout, chosen by the owner:
@@ -109,8 +110,8 @@ struct process_shared {
 	uint64_t data_address; /* in the process; a multiple of the page size */
 	uint64_t data_size;    /* bytes, likewise */
 	uint64_t file_size;    /* bytes, likewise; at least data_size + one page */
-	uint64_t calls;        /* offset in the data of PROCESS_CALLS_SIZE bytes that the stub reads */
-	uint8_t *memory;       /* our mapping of all of it */
+	uint64_t calls;  /* offset in the data of PROCESS_CALLS_SIZE bytes that the stub reads */
+	uint8_t *memory; /* our mapping of all of it */
 	uint64_t device, inode;
 };
 enum {
@@ -118,7 +119,7 @@ enum {
 	PROCESS_CALLS_SIZE = 3 * PROCESS_PAGE,
 };
 /* Name of the memfd, and of its mappings in /proc/PID/maps. */
-#define PROCESS_MEMFD_NAME "suture-probes"
+#define PROCESS_MEMFD_NAME  "suture-probes"
 #define PROCESS_SHARED_NAME "/memfd:" PROCESS_MEMFD_NAME
 
 /* Make the memfd in the process and map it here; nothing is mapped there yet. *rseq is what one
@@ -139,14 +140,16 @@ int process_shared_adopt(struct port *port, const struct process_shared *shared)
 /* Close file descriptors that a killed owner left open there. Returns their number. */
 int process_shared_close_leftovers(struct port *port) port_must_check;
 
-/* ---- the family (family.c) ---------------------------------------------------------------------- */
+/* ---- the family (family.c) ----------------------------------------------------------------------
+ */
 
 /* Processes that map the memfd; at most `capacity` are stored, the number found is returned.
  * Of `shared` only inode, device and data_address matter. */
-int process_family(const struct process_shared *shared, pid_t *pids, size_t capacity)
-        port_must_check;
+int process_family(const struct process_shared *shared, pid_t *pids,
+                   size_t capacity) port_must_check;
 
-/* ---- kernel uprobes (uprobe.c) -------------------------------------------------------------------- */
+/* ---- kernel uprobes (uprobe.c)
+ * -------------------------------------------------------------------- */
 
 struct process_uprobe {
 	int *fds;

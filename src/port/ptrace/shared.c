@@ -194,8 +194,7 @@ static struct remote_call map_call(uint64_t address, uint64_t size, int protecti
 
 static int close_remote(struct port *port, struct borrowed *b)
 {
-	struct remote_call call = {.number = SYS_close,
-	                           .args = {(uint64_t)port->shared_remote_fd}};
+	struct remote_call call = {.number = SYS_close, .args = {(uint64_t)port->shared_remote_fd}};
 	int rc = borrowed_call(b, &call);
 
 	if (!rc)
@@ -208,9 +207,9 @@ int process_shared_map(struct port *port)
 	struct process_shared *s = &port->shared;
 	struct remote_call data = map_call(s->data_address, s->data_size, PROT_READ | PROT_WRITE,
 	                                   port->shared_remote_fd, 0);
-	struct remote_call stub = map_call(s->data_address + s->data_size, PROCESS_PAGE,
-	                                   PROT_READ | PROT_EXEC, port->shared_remote_fd,
-	                                   s->data_size);
+	struct remote_call stub =
+	        map_call(s->data_address + s->data_size, PROCESS_PAGE, PROT_READ | PROT_EXEC,
+	                 port->shared_remote_fd, s->data_size);
 	struct borrowed b;
 	int rc;
 
@@ -236,7 +235,9 @@ int process_shared_map(struct port *port)
 
 int port_map_exec(struct port *port, const struct port_pages *pages, size_t n)
 {
-	enum { ROUND = 96 }; /* calls a borrowing: the thread is away for well under a millisecond */
+	enum {
+		ROUND = 96
+	}; /* calls a borrowing: the thread is away for well under a millisecond */
 	struct remote_call calls[ROUND];
 	struct borrowed b;
 	int rc = 0;
@@ -256,8 +257,8 @@ int port_map_exec(struct port *port, const struct port_pages *pages, size_t n)
 		for (size_t i = 0; i < now && !rc; i++) {
 			rc = call_error(&calls[i]);
 			if (rc)
-				port_error(port, "process %d could not map trampolines: %s", port->pid,
-				           strerror(-rc));
+				port_error(port, "process %d could not map trampolines: %s",
+				           port->pid, strerror(-rc));
 		}
 		if (at + ROUND > n && !rc)
 			rc = close_remote(port, &b);
@@ -292,8 +293,8 @@ static int unmap_list(struct port *port, struct remote_call **calls, size_t *cou
 			continue;
 		if (port->shared_mapped && m->start >= s->data_address && m->end <= data_end)
 			continue;
-		(*calls)[(*count)++] = (struct remote_call){
-		        .number = SYS_munmap, .args = {m->start, m->end - m->start}};
+		(*calls)[(*count)++] = (struct remote_call){.number = SYS_munmap,
+		                                            .args = {m->start, m->end - m->start}};
 	}
 	process_maps_free(&maps);
 	if (!*calls)

@@ -264,8 +264,8 @@ static int wait_all(struct port *port, uint64_t end_ns)
 		if (!running)
 			return 0;
 		if (clock_ns() >= end_ns) {
-			port_error(port, "%zu of %zu threads of process %d did not stop in time", running,
-			           port->thread_count, port->pid);
+			port_error(port, "%zu of %zu threads of process %d did not stop in time",
+			           running, port->thread_count, port->pid);
 			return -ETIMEDOUT;
 		}
 		port_pause(port, pause_ns);
@@ -331,8 +331,8 @@ void port_resume(struct port *port)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < port->thread_count; i++) {
-		/* One that never stopped can not be detached now: it is interrupted again by the next
-		 * try, or let go by the kernel when the tracing thread ends. */
+		/* One that never stopped can not be detached now: it is interrupted again by the
+		 * next try, or let go by the kernel when the tracing thread ends. */
 		if (port->threads[i].state == THREAD_SEIZED)
 			port->threads[kept++] = port->threads[i];
 		else

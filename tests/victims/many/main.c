@@ -11,8 +11,8 @@
 
 #define VARIANTS 2
 
-static const struct many *const parts[MANY_PARTS] = { many_0, many_1, many_2, many_3,
-	                                              many_4, many_5, many_6, many_7 };
+static const struct many *const parts[MANY_PARTS] = {many_0, many_1, many_2, many_3,
+                                                     many_4, many_5, many_6, many_7};
 static struct many functions[MANY];
 static uint64_t results[VARIANTS][MANY];
 
@@ -44,7 +44,7 @@ static void many_expect(void)
 
 int main(int argc, char **argv)
 {
-	static const struct victim victim = { .round = many_round, .expect = many_expect };
+	static const struct victim victim = {.round = many_round, .expect = many_expect};
 
 	for (unsigned i = 0; i < MANY; i++)
 		functions[i] = parts[i / (MANY / MANY_PARTS)][i % (MANY / MANY_PARTS)];

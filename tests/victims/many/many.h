@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define MANY 10000
+#define MANY       10000
 #define MANY_PARTS 8
 
 /* noipa: nobody may know what another function does, and none is cloned or merged. */
