@@ -52,15 +52,17 @@ __asm__(".data\n.p2align 3\n"
                                                                                      "%rdi, "
                                                                                      "%rax\n	"
                                                                                      "ret\n")
-                FORM("form_rip_lea", "	lea form_data(%rip), %rax\n	xor %rdi, %rax\n	"
-                                     "ret\n") FORM(
-                        "form_rip_vector",
-                        "	movq form_data(%rip), %xmm7\n	movq %xmm7, %rax\n"
-                        "	sub %rdi, %rax\n	ret\n") FORM("form_jcc",
-                                                                     "	jz 1f\n	lea 5(%rdi), "
-                                                                     "%rax\n	ret\n"
-                                                                     "1:	lea 9(%rdi), "
-                                                                     "%rax\n	ret\n")
+                FORM("form_rip_lea",
+                     "	lea form_data(%rip), %rax\n	xor %rdi, %rax\n	"
+                     "ret\n") FORM("form_rip_vector",
+                                   "	movq form_data(%rip), %xmm7\n	movq %xmm7, %rax\n"
+                                   "	sub %rdi, %rax\n	ret\n") FORM("form_jcc",
+                                                                             "	jz 1f\n	lea "
+                                                                             "5(%rdi), "
+                                                                             "%rax\n	ret\n"
+                                                                             "1:	lea "
+                                                                             "9(%rdi), "
+                                                                             "%rax\n	ret\n")
                         FORM("form_jcc_near",
                              "	.byte 0x0f, 0x85\n	.long help_form - . - 4\n"
                              "	lea 11(%rdi), %rax\n	ret\n") FORM("form_jcc_sign",
@@ -68,27 +70,38 @@ __asm__(".data\n.p2align 3\n"
                                                                      "1(%rdi), %rax\n	ret\n"
                                                                      "1:	lea 2(%rdi), "
                                                                      "%rax\n	ret\n")
-                                FORM("form_jmp", "	jmp 1f\n	.skip 40, 0xcc\n1:	"
-                                                 "lea 21(%rdi), %rax\n	ret\n") FORM(
-                                        "form_jmp_near", "	.byte 0xe9\n	.long help_form - "
-                                                         ". - 4\n") FORM("form_call_near",
-                                                                         "	call "
-                                                                         "help_form\n	inc "
-                                                                         "%rax\n	ret\n")
-                                        FORM("form_call_next", "	call 1f\n1:	pop "
-                                                               "%rax\n	add %rdi, %rax\n	"
-                                                               "ret\n") FORM(
-                                                "form_call_memory",
-                                                "	call *form_pointer(%rip)\n	dec "
-                                                "%rax\n	ret\n") FORM("form_jmp_memory",
-                                                                     "	jmp *form_pointer(%rip)\n")
-                                                FORM("form_call_register",
-                                                     "	call *%rdx\n	sub $3, %rax\n	ret\n")
-                                                        FORM("form_jmp_register", "	jmp "
-                                                                                  "*%rdx\n") FORM(
-                                                                "form_endbr",
-                                                                "	endbr64\n	lea "
-                                                                "31(%rdi), %rax\n	ret\n")
+                                FORM("form_jmp",
+                                     "	jmp 1f\n	.skip 40, 0xcc\n1:	"
+                                     "lea 21(%rdi), %rax\n	ret\n") FORM("form_jmp_near",
+                                                                             "	.byte 0xe9\n	"
+                                                                             ".long help_form - "
+                                                                             ". - 4\n")
+                                        FORM("form_call_near",
+                                             "	call "
+                                             "help_form\n	inc "
+                                             "%rax\n	ret\n") FORM("form_call_next",
+                                                                     "	call 1f\n1:	pop "
+                                                                     "%rax\n	add %rdi, "
+                                                                     "%rax\n	"
+                                                                     "ret\n")
+                                                FORM("form_call_memory",
+                                                     "	call *form_pointer(%rip)\n	dec "
+                                                     "%rax\n	ret\n") FORM("form_jmp_memory",
+                                                                             "	jmp "
+                                                                             "*form_pointer(%rip)"
+                                                                             "\n")
+                                                        FORM("form_call_register", "	call "
+                                                                                   "*%rdx\n	"
+                                                                                   "sub $3, "
+                                                                                   "%rax\n	"
+                                                                                   "ret\n") FORM(
+                                                                "form_jmp_register",
+                                                                "	jmp "
+                                                                "*%rdx\n") FORM("form_endbr",
+                                                                                "	endbr64\n"
+                                                                                "	lea "
+                                                                                "31(%rdi), "
+                                                                                "%rax\n	ret\n")
                                                                 FORM("form_loop",
                                                                      "	loop 1f\n	lea "
                                                                      "(%rcx,%rdi), %rax\n	"
@@ -144,21 +157,20 @@ __asm__(".data\n.p2align 3\n"
                 FORM("form_into",
                      "	mov $0x100, %eax\n	.byte 0xe9\n	.long form_inner_2 - . - 4\n")
         /* Over the end of a cache line, and of a page. */
-        ".p2align 6\n	.skip 62, 0xcc\n" FORM_AT_ONCE("form_line", "	xor %eax, %eax\n	"
-                                                                    "lea 81(%rdi), %rax\n	"
-                                                                    "ret\n") ".p2align 12\n	"
-                                                                             ".skip 4094, "
-                                                                             "0xcc\n" FORM_AT_ONCE(
-                                                                                     "form_page",
-                                                                                     "	xor %eax, "
-                                                                                     "%eax\n	"
-                                                                                     "lea "
-                                                                                     "83(%rdi), "
-                                                                                     "%rax\n	"
-                                                                                     "ret\n") ".p2a"
-                                                                                              "lign"
-                                                                                              " 4"
-                                                                                              "\n");
+        ".p2align 6\n	.skip 62, 0xcc\n" FORM_AT_ONCE(
+                "form_line", "	xor %eax, %eax\n	"
+                             "lea 81(%rdi), %rax\n	"
+                             "ret\n") ".p2align 12\n	"
+                                      ".skip 4094, "
+                                      "0xcc\n" FORM_AT_ONCE("form_page", "	xor %eax, "
+                                                                         "%eax\n	"
+                                                                         "lea "
+                                                                         "83(%rdi), "
+                                                                         "%rax\n	"
+                                                                         "ret\n") ".p2a"
+                                                                                  "lign"
+                                                                                  " 4"
+                                                                                  "\n");
 
 /* r: rax rbx rcx rdx rsi rdi rbp r8 to r15; red: red zone downwards; then rsp before and after,
  * and the flags. */
@@ -329,21 +341,22 @@ static uint64_t is_page(uint64_t x)
 /* X(name, function in C, hits in a round) */
 #define FORMS(X)                                                                                   \
 	X(rip, is_rip, 4)                                                                          \
-	X(rip_immediate, is_same, 4) X(rip_lea, is_rip_lea, 4) X(rip_vector, is_rip_vector, 4) X(  \
-	        jcc, is_jcc, 4) X(jcc_near, is_jcc_near, 4) X(jcc_sign, is_jcc_sign, 4)            \
-	        X(jmp, is_jmp, 4) X(jmp_near, helper, 4) X(call_near, is_call_near, 4) X(          \
-	                call_next, is_call_next, 4) X(call_memory, is_call_memory,                 \
-	                                              4) X(jmp_memory, helper, 4)                  \
-	                X(call_register, is_call_register, 4) X(jmp_register, helper, 4) X(        \
-	                        endbr, is_endbr, 4) X(loop, is_loop, 4) X(jrcxz, is_jrcxz, 4)      \
-	                        X(one, is_same, 4) X(after_one, is_after_one, 4) X(                \
-	                                three, is_same, 4) X(after_three, is_after_three,          \
-	                                                     4) X(syscall, is_syscall, 4)          \
-	                                X(red_zone, is_twice, 4) X(lea_stack, is_one_more,         \
-	                                                           4) X(push, is_push, 4)          \
-	                                        X(short_ones, is_one_more,                         \
-	                                          4) X(long, is_long, 4) X(fs, is_fs, 4)           \
-	                                                X(flags, is_flags, 4) X(nop, is_nop, 4)    \
+	X(rip_immediate, is_same, 4)                                                               \
+	X(rip_lea, is_rip_lea, 4) X(rip_vector, is_rip_vector, 4) X(jcc, is_jcc, 4) X(             \
+	        jcc_near, is_jcc_near, 4) X(jcc_sign, is_jcc_sign, 4) X(jmp, is_jmp, 4)            \
+	        X(jmp_near, helper, 4) X(call_near, is_call_near, 4) X(call_next, is_call_next, 4) \
+	                X(call_memory, is_call_memory, 4) X(jmp_memory, helper, 4) X(              \
+	                        call_register, is_call_register, 4) X(jmp_register, helper, 4)     \
+	                        X(endbr, is_endbr, 4) X(loop, is_loop, 4) X(jrcxz, is_jrcxz, 4) X( \
+	                                one, is_same, 4) X(after_one, is_after_one, 4)             \
+	                                X(three, is_same, 4) X(after_three, is_after_three, 4) X(  \
+	                                        syscall, is_syscall, 4) X(red_zone, is_twice, 4)   \
+	                                        X(lea_stack, is_one_more, 4) X(push, is_push, 4)   \
+	                                                X(short_ones, is_one_more,                 \
+	                                                  4) X(long, is_long,                      \
+	                                                       4) X(fs, is_fs,                     \
+	                                                            4) X(flags, is_flags,          \
+	                                                                 4) X(nop, is_nop, 4)      \
 	                                                        X(back_edge, is_back_edge,         \
 	                                                          4) X(head_loop, is_head_loop,    \
 	                                                               7) X(inner, is_one_more,    \
