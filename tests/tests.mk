@@ -65,3 +65,8 @@ check: deps-check all $(UNIT) victims
 	@BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(UNIT) $(TESTS))
 
 .PHONY: check victims
+
+# Every kill point, longer campaigns.
+torture: deps-check all $(UNIT) victims
+	@SUTURE_TORTURE=1 BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(UNIT) $(TESTS))
+.PHONY: torture
