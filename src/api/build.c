@@ -154,18 +154,17 @@ static int build_site(struct suture_target *t, struct site *site)
 	return rc;
 }
 
-static void register_site(struct suture_target *t, const struct site *site, uint8_t length)
+static void register_site(struct suture_target *t, const struct site *site)
 {
 	struct patch_site *entry = &t->registry->sites[t->registry->count++];
+	bool pun = site->kind == SUTURE_SITE_PUN;
 
 	entry->address = site_patch(site);
-	entry->length = length;
-	memcpy(entry->original, site->code + site->shift, length);
-	memcpy(entry->patched, site->code + site->shift, length);
-	if (site->kind == SUTURE_SITE_WINDOW)
-		memcpy(entry->patched, site->window.patched, length);
-	else
-		entry->patched[0] = 0xe9; /* jmp rel32: the displacement is what is there */
+	entry->length = pun ? site->pun.length : site->window.length;
+	memcpy(entry->original, site->code + site->shift, entry->length);
+	memcpy(entry->patched, pun ? entry->original : site->window.patched, entry->length);
+	if (pun)
+		entry->patched[site->pun.jump] = 0xe9; /* jmp rel32 */
 }
 
 int target_build_bodies(struct suture_target *t)
@@ -240,8 +239,7 @@ void target_fill_memory(struct suture_target *t)
 
 		if (!jumps(site))
 			continue;
-		register_site(t, site,
-		              site->kind == SUTURE_SITE_WINDOW ? site->window.length : TRAMP_JUMP);
+		register_site(t, site);
 		descriptors[site->cell] = site->rseq;
 	}
 	tramp_emit(t->space, l->trampolines, memory);

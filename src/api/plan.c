@@ -269,17 +269,18 @@ static bool open_site(const struct site *site)
 static void try_pun(struct suture_target *t, size_t index)
 {
 	struct site *site = &t->sites[index];
+	const uint8_t *code = site->code + site->shift;
+	size_t size = site->code_size - site->shift;
+	uint64_t left = room(t, index);
 
-	if (t->options.no_pun || !displaceable(site) || room(t, index) < PUN_LENGTH ||
-	    site->code_size < site->shift + PUN_LENGTH)
-		return;
-	if (tramp_pun_x86(t->space, site->code + site->shift, site_patch(site), &site->trampoline))
+	if (t->options.no_pun || !displaceable(site) ||
+	    tramp_pun_x86(t->space, code, size < left ? size : left, site_patch(site), &site->pun))
 		return;
 	site->kind = SUTURE_SITE_PUN;
-	site->displaced = (uint8_t)tramp_pun_displaced_x86(site->code + site->shift,
-	                                                   site->code_size - site->shift,
-	                                                   site_patch(site), site->length);
-	if (site->displaced > room(t, index))
+	site->trampoline = site->pun.trampoline;
+	site->displaced = (uint8_t)tramp_pun_displaced_x86(code, size, site_patch(site),
+	                                                   site->pun.length, site->length);
+	if (site->displaced > left)
 		site->displaced = site->length; /* the next probe is to see its hits */
 }
 

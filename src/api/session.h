@@ -43,6 +43,7 @@ struct site {
 	uint64_t trampoline, body; /* where the jump leads, where the code is */
 	uint64_t rest;             /* code of a window's continuation */
 	struct tramp_rseq rseq;
+	struct tramp_pun pun;
 	struct tramp_window window;
 	uint32_t cell;
 	struct process_uprobe uprobe;

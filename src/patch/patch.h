@@ -17,7 +17,7 @@ enum { PATCH_SITE_MAX = 16 };
 
 struct patch_site {
 	uint64_t address;
-	uint8_t length; /* bytes that must be as expected; the first one always changes */
+	uint8_t length; /* bytes that must be as expected; at least one changes */
 	uint8_t reserved[7];
 	uint8_t original[PATCH_SITE_MAX];
 	uint8_t patched[PATCH_SITE_MAX];

@@ -23,19 +23,38 @@ static int32_t displacement(const uint8_t *bytes)
 	return value;
 }
 
-int tramp_pun_x86(struct tramp_space *space, const uint8_t code[5], uint64_t site,
-                  uint64_t *trampoline)
+static bool is_idle_prefix(uint8_t byte)
 {
-	*trampoline = site + 5 + (uint64_t)(int64_t)displacement(code + 1);
-	return tramp_reserve(space, *trampoline, TRAMP_JUMP);
+	return memchr(prefixes, byte, sizeof(prefixes)) != NULL;
 }
 
-size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, size_t first)
+int tramp_pun_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
+                  struct tramp_pun *pun)
+{
+	int rc = -ENOSPC;
+
+	for (uint8_t jump = 0; jump < 2; jump++) {
+		uint8_t length = jump + TRAMP_JUMP;
+
+		if (length > size || (jump && !is_idle_prefix(code[0])))
+			break;
+		*pun = (struct tramp_pun){jump, length,
+		                          site + length +
+		                                  (uint64_t)(int64_t)displacement(code + jump + 1)};
+		rc = tramp_reserve(space, pun->trampoline, TRAMP_JUMP);
+		if (!rc)
+			break;
+	}
+	return rc;
+}
+
+size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, size_t length,
+                               size_t first)
 {
 	uint8_t copy[ISA_DISPLACED_MAX];
 	size_t at = 0;
 
-	while (at < TRAMP_JUMP && at < size) {
+	while (at < length && at < size) {
 		uint64_t from = site + at;
 		struct isa_insn insn;
 		int n = isa_x86_64.decode(code + at, size - at, from, &insn);

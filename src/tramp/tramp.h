@@ -66,18 +66,28 @@ void tramp_emit(const struct tramp_space *space, uint64_t first_offset, uint8_t 
 
 /*
  * Pun: byte 0 becomes E9 (jmp rel32), and the displacement is what bytes 1 to 4 already are.
- * Takes the place of the trampoline that they name. -ENOSPC, -EEXIST: it is not to be had.
+ * Where the instruction begins with a prefix that means nothing to a jump (REX, a segment), byte 1
+ * may become E9 instead, and bytes 2 to 5 are the displacement: one byte changes either way, and
+ * no thread can be between a prefix and its opcode. Takes the place of the trampoline that they
+ * name. -ENOSPC, -EEXIST: it is not to be had.
  */
-int tramp_pun_x86(struct tramp_space *space, const uint8_t code[5], uint64_t site,
-                  uint64_t *trampoline);
+struct tramp_pun {
+	uint8_t jump;   /* index of the byte that becomes E9: 0 or 1 */
+	uint8_t length; /* bytes that must be as they are: 5 or 6 */
+	uint64_t trampoline;
+};
+/* `code`: `size` bytes from the site on, as far as they may be relied on. */
+int tramp_pun_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
+                  struct tramp_pun *pun);
 
 /*
  * How many of the `size` bytes of code a pun's trampoline should execute: all instructions that
- * start in the first five bytes, as far as they can be displaced. One would do, but going on in
+ * start in its `length` bytes, as far as they can be displaced. One would do, but going on in
  * the middle of our own jump costs some 8 ns a hit: the processor's decoded-instruction caches
  * and branch predictors hold one reading of those bytes at a time. At least `first`.
  */
-size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, size_t first);
+size_t tramp_pun_displaced_x86(const uint8_t *code, size_t size, uint64_t site, size_t length,
+                               size_t first);
 
 /*
  * Window: two jumps.
