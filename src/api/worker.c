@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include "session.h"
 
 struct work {
@@ -13,6 +14,8 @@ static void *work(void *arg)
 {
 	struct work *w = arg;
 
+	/* Waiting for a stop means sleeping for microseconds; the default slack is 50. */
+	prctl(PR_SET_TIMERSLACK, 1);
 	w->result = w->fn(w->arg);
 	return NULL;
 }

@@ -131,22 +131,16 @@ static size_t frame_xsave(uint8_t *area, size_t size)
  * people's memory; the runtime's own description of the stack is the only one there is. */
 static bool stack_has_room(struct port *port, const struct thread *thread, uint64_t lowest)
 {
-	struct process_maps maps;
 	const struct process_mapping *stack;
 	uint64_t g = 0, low = 0;
-	bool room;
 
 	if (port->is_go)
 		return port_read(port, thread->regs.fs_base - 8, &g, sizeof(g)) == 0 &&
 		       port_read(port, g, &low, sizeof(low)) == 0 && low && lowest > low &&
 		       thread->regs.rsp > low;
-	if (process_maps_read(process_member(port->pid), &maps))
-		return false;
-	stack = process_maps_find(&maps, thread->regs.rsp);
-	room = stack && stack->write &&
+	stack = process_maps_find(&port->maps, thread->regs.rsp);
+	return stack && stack->write &&
 	       (lowest >= stack->start || strcmp(stack->path, "[stack]") == 0);
-	process_maps_free(&maps);
-	return room;
 }
 
 static int write_frame(struct borrowed *b)
@@ -331,7 +325,11 @@ static int try_threads(struct port *port, struct borrowed *b, const char *prefer
 	pid_t *tids;
 	size_t count;
 
-	listed = process_tasks(port->pid, &tids, &count);
+	/* Read before a thread is held, not while. */
+	process_maps_free(&port->maps);
+	listed = process_maps_read(process_member(port->pid), &port->maps);
+	if (!listed)
+		listed = process_tasks(port->pid, &tids, &count);
 	if (listed)
 		return listed;
 	for (const char *state = preference; *state && rc && rc != -EPERM; state++)
