@@ -65,10 +65,8 @@ $(B)/suture: $(CLI_OBJ) $(B)/libsuture.a
 
 # --- packages -------------------------------------------------------------------------------
 # `deps-NAME` installs the packages of that group if one is missing; see tools/deps.
-deps-%:
+deps-build deps-run deps-check deps-bench: deps-%:
 	@tools/deps $*
-.PHONY: deps-%
-# Pattern rules ignore .PHONY; name those that exist.
 .PHONY: deps-build deps-run deps-check deps-bench
 
 include tests/tests.mk
