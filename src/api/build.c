@@ -220,7 +220,9 @@ void target_fill_memory(struct suture_target *t)
 	struct tramp_rseq *descriptors = (struct tramp_rseq *)(memory + l->descriptors);
 	struct journal *journal = (struct journal *)memory;
 
+	/* A second time the target has it mapped, and it stays valid: who would restore that? */
 	*journal = (struct journal){
+	        .magic = journal->magic,
 	        .data_address = data,
 	        .data_size = l->data_size,
 	        .calls = l->calls,
@@ -229,9 +231,12 @@ void target_fill_memory(struct suture_target *t)
 	        .owner = getpid(),
 	};
 	(void)process_start_time(getpid(), &journal->owner_start);
+	/* A CPU that was not to be known of has no cells: locked ones can be shared, others not. */
 	for (uint32_t cpu = 0; cpu < TRAMP_TABLE_CPUS; cpu++)
-		table[TRAMP_TABLE_BEFORE + cpu] =
-		        data + l->cells + (cpu < l->cpus ? cpu : 0) * l->stride;
+		table[TRAMP_TABLE_BEFORE + cpu] = cpu < l->cpus ? data + l->cells + cpu * l->stride
+		                                  : t->counters.kind == TRAMP_COUNTER_RSEQ
+		                                          ? 0
+		                                          : data + l->cells;
 	t->registry = (struct patch_registry *)(memory + l->registry);
 	t->registry->count = 0;
 	for (size_t i = 0; i < t->site_count; i++) {

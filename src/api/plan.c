@@ -191,9 +191,11 @@ static bool displaceable(const struct site *site)
  * changes or needs unchanged. */
 static uint64_t room(const struct suture_target *t, size_t index)
 {
+	uint64_t patch = site_patch(&t->sites[index]);
+
 	for (size_t i = index + 1; i < t->site_count; i++)
-		if (!t->sites[i].error)
-			return t->sites[i].address - site_patch(&t->sites[index]);
+		if (!t->sites[i].error) /* a shift may have gone past it */
+			return t->sites[i].address > patch ? t->sites[i].address - patch : 0;
 	return UINT64_MAX;
 }
 
@@ -305,6 +307,13 @@ static void try_window(struct suture_target *t, size_t index)
 	site->kind = SUTURE_SITE_WINDOW;
 }
 
+/* A call or jump that is only sent elsewhere: there is no boundary in it. */
+static bool can_retarget(const struct site *site)
+{
+	return site->length == PUN_LENGTH &&
+	       (site->class == ISA_CALL || site->class == ISA_BRANCH);
+}
+
 /*
  * Addresses at which nobody may arrive but from the instruction before, for a patch of that kind
  * at the site's shift. A pun at the site itself needs none.
@@ -313,17 +322,14 @@ static bool range_to_prove(struct suture_target *t, const struct site *site,
                            enum suture_site_kind kind, struct module_range *range)
 {
 	uint64_t start, end, patch = site->vaddr + site->shift;
-	bool retarget = kind == SUTURE_SITE_WINDOW && site->length == PUN_LENGTH &&
-	                (site->class == ISA_CALL || site->class == ISA_BRANCH);
+	bool retarget = kind == SUTURE_SITE_WINDOW && can_retarget(site);
 
-	if (!open_site(site) ||
+	if (!open_site(site) || site->class == ISA_LANDING ||
 	    module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end))
 		return false;
 	range->start = site->shift ? site->vaddr + site->first : patch + site->length + 1;
 	range->end = patch + 1;
-	if (retarget && !site->shift)
-		range->start = patch; /* nothing to prove; what is asked is answered anyway */
-	else if (kind == SUTURE_SITE_WINDOW && !retarget)
+	if (kind == SUTURE_SITE_WINDOW && !retarget)
 		range->end = patch + site->length + 5 + (site->length == 4);
 	if (range->end > end)
 		range->end = end; /* only the longest form of a window does not fit */
@@ -343,6 +349,10 @@ static void try_proven(struct suture_target *t, uint32_t module, enum suture_sit
 {
 	size_t n = 0;
 
+	for (size_t i = 0; i < t->site_count; i++)
+		if (t->sites[i].module == module && open_site(&t->sites[i]) &&
+		    kind == SUTURE_SITE_WINDOW && !t->sites[i].shift && can_retarget(&t->sites[i]))
+			try_window(t, i); /* nothing to prove */
 	for (size_t i = 0; i < t->site_count; i++)
 		if (t->sites[i].module == module &&
 		    range_to_prove(t, &t->sites[i], kind, &p->ranges[n]) &&
@@ -514,8 +524,10 @@ int target_plan(struct suture_target *t)
 			                    t->options.progress_arg);
 		inspect(t, &t->sites[i]);
 	}
+	/* endbr64 stays first as long as the instruction after it will do: where indirect branches
+	 * are tracked, it is what they must find. */
 	for (size_t i = 0; i < t->site_count; i++)
-		if (open_site(&t->sites[i]))
+		if (open_site(&t->sites[i]) && t->sites[i].class != ISA_LANDING)
 			try_pun(t, i);
 	/* Beyond the pages for puns, windows at the sites themselves come first. */
 	tramp_space_limit(t->space, t->options.pages);

@@ -454,6 +454,9 @@ int suture_target_attach(struct suture_target *t)
 	if (!t->probe_count)
 		return target_fail(t, -EINVAL, "nothing to count");
 	forget_plan(t);
+	process_shared_release(t->port); /* of an earlier attach */
+	t->shared = (struct process_shared){0};
+	t->registry = NULL;
 	t->error[0] = 0;
 	rc = run_tracing(attach_work, t);
 	listed = list_probes(t);

@@ -31,6 +31,7 @@
  * The mask comes after the registers: the other way round, dying between the two would leave
  * the thread with all signals blocked for ever.
  */
+#include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <signal.h>
@@ -49,6 +50,8 @@ enum {
 	FRAME_MAX = 64 << 10, /* xsave area with every feature that exists, and more */
 	STRING_MAX = 64,
 	FXSAVE_SW_BYTES = 464, /* software-reserved part of the FXSAVE image */
+	XSAVE_HEADER = 512,    /* behind that image; begins with the components in use */
+	XSAVE_HEADER_END = XSAVE_HEADER + 64,
 	BORROW_DEADLINE_NS = 50000000,
 	BORROW_TRIES_NS = 500000000,
 	CALL_DEADLINE_NS = 2000000000,
@@ -108,6 +111,28 @@ static void frame_registers(struct signal_frame *frame, const struct user_regs_s
 	/* stack_size 0: rt_sigreturn refuses it as too small and keeps the alternate stack */
 }
 
+/*
+ * Bytes of the image up to the last state component in use. ptrace hands out room for all that
+ * the processor has; rt_sigreturn refuses (and then loads SSE only) an image that is larger than
+ * what this thread may use, which is less where AMX is to be asked for (arch_prctl(2)).
+ */
+static size_t xsave_used(const uint8_t *area, size_t size)
+{
+	uint64_t in_use;
+	size_t used = XSAVE_HEADER_END;
+
+	memcpy(&in_use, area + XSAVE_HEADER, sizeof(in_use));
+	for (unsigned i = 2; i < 63; i++) {
+		unsigned length, offset, c, d; /* SDM vol. 1, 13.4.3 */
+
+		if (!(in_use >> i & 1) || !__get_cpuid_count(0xd, i, &length, &offset, &c, &d))
+			continue;
+		if (!(c & 1) && offset + length > used) /* not a supervisor's */
+			used = offset + length;
+	}
+	return used < size ? used : size;
+}
+
 /* The xsave image as a signal frame has it: marked at both ends (arch/x86 sigcontext.h). */
 static size_t frame_xsave(uint8_t *area, size_t size)
 {
@@ -160,7 +185,7 @@ static int write_frame(struct borrowed *b)
 		rc = -errno;
 		goto out;
 	}
-	area_size = frame_xsave(area, state.iov_len);
+	area_size = frame_xsave(area, xsave_used(area, state.iov_len));
 	area_address = (b->thread.regs.rsp - RED_ZONE - area_size) & ~63ull;
 	b->frame = (area_address - sizeof(frame)) & ~15ull;
 	b->saved_size = area_address + area_size - b->frame;
@@ -233,6 +258,28 @@ static void search_gadgets(struct port *port, uint64_t address, const uint8_t *c
 	}
 }
 
+/* Is the code that was found still there? Its library may have been unloaded. */
+static bool gadgets_hold(struct port *port)
+{
+	const struct {
+		uint64_t *address;
+		size_t size;
+	} kept[] = {
+	        {&port->gadget_syscall, 3}, {&port->gadget_sigreturn, 9}, {&port->gadget_pop, 2}};
+
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		uint64_t address = *kept[i].address;
+		uint8_t code[9];
+
+		*kept[i].address = 0;
+		if (address && !port_read(port, address, code, kept[i].size))
+			search_gadgets(port, address, code, kept[i].size);
+		if (*kept[i].address != address)
+			*kept[i].address = 0;
+	}
+	return port->gadget_syscall && (port->gadget_sigreturn || port->gadget_pop);
+}
+
 static int find_gadgets(struct port *port)
 {
 	enum { PIECE = 1 << 20, OVERLAP = 16 };
@@ -240,7 +287,7 @@ static int find_gadgets(struct port *port)
 	uint8_t *code;
 	int rc;
 
-	if (port->gadget_syscall && (port->gadget_sigreturn || port->gadget_pop))
+	if (gadgets_hold(port))
 		return 0;
 	rc = process_maps_read(process_member(port->pid), &maps);
 	if (rc)
@@ -249,7 +296,8 @@ static int find_gadgets(struct port *port)
 	for (size_t i = 0; code && i < maps.count; i++) {
 		const struct process_mapping *m = &maps.list[i];
 
-		if (!m->execute || !m->read || strstr(m->path, PROCESS_SHARED_NAME) ||
+		/* Not what a compiler in the process makes and changes as it runs. */
+		if (!m->execute || !m->read || m->write || m->shared || !m->path[0] ||
 		    m->start >= 1ull << 47)
 			continue;
 		for (uint64_t at = m->start; at < m->end; at += PIECE - OVERLAP) {
@@ -299,16 +347,19 @@ static bool suitable(const struct thread *thread)
 
 static int try_thread(struct borrowed *b, pid_t tid)
 {
-	int rc = thread_stop(b->port, tid, BORROW_DEADLINE_NS, &b->thread);
+	uint64_t seccomp = 0; /* a thread can have filters that the others have not */
+	int rc = process_status_field(b->port->pid, tid, "Seccomp", 10, &seccomp);
 
+	if (rc && rc != -ENOENT)
+		return rc;
+	rc = thread_stop(b->port, tid, BORROW_DEADLINE_NS, &b->thread);
 	if (rc)
 		return rc;
 	if (!suitable(&b->thread))
 		rc = -EAGAIN;
 	if (!rc && ptrace(PTRACE_SETOPTIONS, tid, NULL,
-	                  PTRACE_O_TRACESYSGOOD |
-	                          (b->port->suspend_seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0)))
-		rc = errno == ESRCH ? -ESRCH : -EPERM;
+	                  PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0)))
+		rc = errno == ESRCH ? -ESRCH : -EAGAIN;
 	if (!rc)
 		rc = write_frame(b);
 	if (rc) {
@@ -359,9 +410,9 @@ int borrow_thread(struct port *port, struct borrowed *b)
 			break;
 		port_pause(port, 1000000);
 	}
-	if (rc == -EPERM) {
-		port_error(port, "not permitted to trace process %d", port->pid);
-	} else if (rc && process_gone(port)) {
+	if (rc == -EPERM)
+		return rc; /* seizing has said why */
+	if (rc && process_gone(port)) {
 		port_error(port, "process %d is gone", port->pid);
 		rc = -ESRCH;
 	} else if (rc) {
@@ -385,13 +436,24 @@ static int set_registers(struct borrowed *b, const struct user_regs_struct *regs
 enum stop_wanted { STOP_SYSTEM_CALL, STOP_INTERRUPT };
 
 /*
- * Wait for one kind of stop. All signals are blocked, but SIGSTOP and SIGCONT have effects that
- * no mask prevents: what would be delivered is kept for the resume, and the thread goes on.
+ * What a stop on the way gives back to the thread, a signal or 0. All are blocked, but SIGSTOP
+ * can not be: it is delivered at once, since a stop of another kind would swallow it, and the
+ * thread goes on for us nevertheless. -EIO: it can not go on, what it executes faults.
  */
+static int signal_on_the_way(int status)
+{
+	int signal = WSTOPSIG(status);
+
+	if (status >> 16 || signal == (SIGTRAP | 0x80))
+		return 0;
+	return signal == SIGSTOP ? signal : -EIO;
+}
+
+/* Wait for one kind of stop. */
 static int wait_for(struct borrowed *b, enum stop_wanted wanted, int request)
 {
 	for (;;) {
-		int status, rc = thread_wait(b->thread.tid, CALL_DEADLINE_NS, &status);
+		int status, rc = thread_wait(b->thread.tid, CALL_DEADLINE_NS, &status), signal;
 
 		if (rc)
 			return rc;
@@ -399,9 +461,10 @@ static int wait_for(struct borrowed *b, enum stop_wanted wanted, int request)
 			return 0;
 		if (wanted == STOP_SYSTEM_CALL && WSTOPSIG(status) == (SIGTRAP | 0x80))
 			return 0;
-		if (status >> 16 == 0 && WSTOPSIG(status) != (SIGTRAP | 0x80))
-			b->thread.signal = WSTOPSIG(status);
-		if (ptrace(request, b->thread.tid, NULL, NULL))
+		signal = signal_on_the_way(status);
+		if (signal < 0)
+			return signal;
+		if (ptrace(request, b->thread.tid, NULL, (void *)(intptr_t)signal))
 			return -errno;
 	}
 }
@@ -409,16 +472,17 @@ static int wait_for(struct borrowed *b, enum stop_wanted wanted, int request)
 /* It may stop on its way: for a group-stop that is in effect, or a signal that no mask holds. */
 static int keep_going(struct borrowed *b)
 {
-	int status;
+	int status, signal;
 	pid_t got = waitpid(b->thread.tid, &status, __WALL | WNOHANG);
 
 	if (got == 0)
 		return 0;
 	if (got < 0 || !WIFSTOPPED(status))
 		return -ESRCH;
-	if (status >> 16 == 0)
-		b->thread.signal = WSTOPSIG(status);
-	return ptrace(PTRACE_CONT, b->thread.tid, NULL, NULL) ? -errno : 0;
+	signal = signal_on_the_way(status);
+	if (signal < 0)
+		return signal;
+	return ptrace(PTRACE_CONT, b->thread.tid, NULL, (void *)(intptr_t)signal) ? -errno : 0;
 }
 
 /* Interrupt it, in a stop in which the kernel finishes an interrupted system call itself. */

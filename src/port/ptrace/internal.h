@@ -35,7 +35,6 @@ struct port {
 	uint64_t gadget_sigreturn; /* mov $15,%eax; syscall; may be 0 */
 	uint64_t gadget_pop;       /* pop %rax; ret */
 	bool is_go;
-	bool suspend_seccomp;
 	struct process_shared shared;
 	int shared_fd;        /* ours, -1 if none */
 	int shared_remote_fd; /* theirs, -1 if closed */

@@ -33,7 +33,6 @@
 int process_open(pid_t pid, struct port **out)
 {
 	struct port *port = calloc(1, sizeof(*port));
-	uint64_t seccomp = 0;
 	char path[64];
 	int rc;
 
@@ -52,8 +51,6 @@ int process_open(pid_t pid, struct port **out)
 		process_close(port);
 		return rc;
 	}
-	port->suspend_seccomp =
-	        process_status_field(pid, 0, "Seccomp", 10, &seccomp) == 0 && seccomp;
 	*out = port;
 	return 0;
 }

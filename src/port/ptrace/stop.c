@@ -9,12 +9,15 @@
  *
  * A stop must not be noticed. ptrace(2): an interrupted system call restarts by itself, except
  * that some (epoll_wait, sigtimedwait, semop, io_getevents, ...: signal(7)) return EINTR even if no
- * handler ran. Such a thread is made to repeat its call:
+ * handler ran. Such a thread's result becomes what the kernel itself uses for such calls:
  *
- *     at rest with   orig_rax = nr, rax = -EINTR, no unblocked signal pending
- *     resumed with   rax = nr, rip -= 2 (the `syscall` instruction), orig_rax = -1
+ *     at rest with   orig_rax = nr, rax = -EINTR
+ *     resumed with   orig_rax = nr, rax = -ERESTARTNOHAND
  *
- * With a signal pending EINTR is the truth, and stays.
+ * Then the kernel decides when it goes on, with the signals of that moment: a handler runs, and
+ * EINTR is the truth; or none does, and the call is repeated. Looking for pending signals here
+ * would be too early (one may still come) and too strict: a traced thread is woken, with EINTR,
+ * by signals that it ignores.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -32,6 +36,7 @@
 #include "internal.h"
 
 enum { PAUSE_MIN_NS = 5000, PAUSE_MAX_NS = 200000 };
+enum { ERESTARTNOHAND = 514 }; /* include/linux/errno.h: not for user space */
 /* Not in glibc 2.36's headers under this name in every version. */
 #ifndef PTRACE_EVENT_STOP
 #define PTRACE_EVENT_STOP 128
@@ -67,33 +72,6 @@ static void restore_priority(struct port *port)
 	port->realtime = false;
 }
 
-/* Is a signal waiting that the thread does not block? */
-static bool signal_pending(pid_t tid)
-{
-	char path[64], text[4096];
-	uint64_t pending = 0, blocked = 0;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return true;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return true;
-	text[n] = 0;
-	for (char *line = text; line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (!strncmp(line, "SigPnd:", 7) || !strncmp(line, "ShdPnd:", 7))
-			pending |= strtoull(line + 7, NULL, 16);
-		else if (!strncmp(line, "SigBlk:", 7))
-			blocked = strtoull(line + 7, NULL, 16);
-	}
-	return (pending & ~blocked) != 0;
-}
-
 static bool in_system_call(const struct user_regs_struct *regs)
 {
 	return (int64_t)regs->orig_rax >= 0;
@@ -103,12 +81,10 @@ static int cure_eintr(struct thread *thread)
 {
 	struct user_regs_struct *regs = &thread->regs;
 
-	if (thread->reported || !in_system_call(regs) || (int64_t)regs->rax != -EINTR ||
-	    signal_pending(thread->tid))
+	/* close(2) has closed the descriptor, which may be another file's by now. */
+	if (!in_system_call(regs) || (int64_t)regs->rax != -EINTR || regs->orig_rax == SYS_close)
 		return 0;
-	regs->rax = regs->orig_rax;
-	regs->rip -= 2;
-	regs->orig_rax = (unsigned long long)-1;
+	regs->rax = (unsigned long long)-ERESTARTNOHAND;
 	return ptrace(PTRACE_SETREGS, thread->tid, NULL, regs) ? -errno : 0;
 }
 
@@ -168,12 +144,12 @@ static bool traced_by_us(pid_t pid, pid_t tid)
 }
 
 /* 1: now traced, 0: nothing to trace (zombie or gone), negative: not ours to trace. */
-static int seize(struct port *port, pid_t tid)
+static int seize(struct port *port, pid_t tid, uintptr_t options)
 {
 	uint64_t tracer = 0;
 	char name[64];
 
-	if (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACECLONE) == 0)
+	if (ptrace(PTRACE_SEIZE, tid, NULL, options) == 0)
 		return 1;
 	if (errno == ESRCH)
 		return 0;
@@ -219,7 +195,7 @@ static int seize_new(struct port *port)
 	for (size_t i = 0; i < count && rc >= 0; i++) {
 		if (first && known(port, tids[i], i))
 			continue;
-		rc = seize(port, tids[i]);
+		rc = seize(port, tids[i], PTRACE_O_TRACECLONE);
 		if (rc > 0 && !add_thread(port, tids[i]))
 			rc = -ENOMEM;
 	}
@@ -231,6 +207,12 @@ static int seize_new(struct port *port)
 	for (size_t i = first; i < port->thread_count; i++)
 		ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL);
 	return (int)(port->thread_count - first);
+}
+
+/* A leader that ends before its threads never stops, and is not reported until they have ended. */
+static bool leader_ended(const struct port *port, pid_t tid)
+{
+	return tid == port->pid && process_member(tid) != tid;
 }
 
 /* Collect stops until all known threads are at rest or gone. */
@@ -249,6 +231,8 @@ static int wait_all(struct port *port, uint64_t end_ns)
 			if (thread->state != THREAD_SEIZED)
 				continue;
 			got = waitpid(thread->tid, &status, __WALL | WNOHANG);
+			if (got == 0 && pause_ns == PAUSE_MAX_NS && leader_ended(port, thread->tid))
+				got = -1;
 			if (got == 0) {
 				running++;
 				continue;
@@ -288,7 +272,6 @@ int port_stop(struct port *port, uint64_t deadline_ns)
 	uint64_t end_ns;
 	int rc = 0;
 
-	/* Threads that an earlier, failed try left traced are still in the list. */
 	port->stop_start_ns = 0;
 	process_maps_free(&port->maps);
 	rc = process_maps_read(process_member(port->pid), &port->maps);
@@ -298,8 +281,12 @@ int port_stop(struct port *port, uint64_t deadline_ns)
 	}
 	raise_priority(port);
 	end_ns = clock_ns() + deadline_ns;
+	/* Threads that an earlier, failed try left traced are still in the list; the kernel has let
+	 * go of them if the thread that traced them has ended. */
 	for (size_t i = 0; i < port->thread_count; i++)
-		ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL);
+		if (ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL))
+			port->threads[i].state = THREAD_GONE;
+	drop_gone(port);
 	do {
 		rc = seize_new(port);
 		if (rc >= 0) {
@@ -368,11 +355,14 @@ int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct threa
 	int status, rc;
 
 	*thread = (struct thread){.tid = tid, .state = THREAD_SEIZED};
+	/* One that an earlier, failed stop left traced may have come to rest by now. */
 	for (size_t i = 0; i < port->thread_count; i++)
 		if (port->threads[i].tid == tid)
-			return -EBUSY; /* left traced by a failed stop: it does not stop */
-	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL))
-		return errno == ESRCH ? -ESRCH : -EPERM;
+			port->threads[i].state = THREAD_GONE;
+	drop_gone(port);
+	rc = seize(port, tid, 0);
+	if (rc <= 0)
+		return rc ? rc : -ESRCH;
 	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL))
 		return -ESRCH;
 	rc = thread_wait(tid, deadline_ns, &status);
