@@ -13,7 +13,7 @@ VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%) \
 PRELOAD    := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
 TESTS      := $(sort $(wildcard tests/t/*.t))
 
-$(B)/tests/unit/%: tests/unit/%.c tests/tap.h $(B)/internal.a
+$(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) tests/tap.h $(B)/internal.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 

@@ -310,8 +310,7 @@ static void try_window(struct suture_target *t, size_t index)
 /* A call or jump that is only sent elsewhere: there is no boundary in it. */
 static bool can_retarget(const struct site *site)
 {
-	return site->length == PUN_LENGTH &&
-	       (site->class == ISA_CALL || site->class == ISA_BRANCH);
+	return site->length == PUN_LENGTH && (site->class == ISA_CALL || site->class == ISA_BRANCH);
 }
 
 /*

@@ -12,31 +12,34 @@ size_t patch_registry_size(uint32_t count)
 	return sizeof(struct patch_registry) + (size_t)count * sizeof(struct patch_site);
 }
 
+/* The bytes that change lie within one unit. */
 static bool site_valid(const struct patch_site *site, uint32_t write_unit)
 {
-	uint64_t last = site->address + site->length - 1;
+	unsigned first = 0, last = site->length;
 
-	if (site->length < 1 || site->length > PATCH_SITE_MAX || last < site->address)
+	if (site->length < 1 || site->length > PATCH_SITE_MAX ||
+	    site->address + site->length - 1 < site->address)
 		return false;
-	while (last > site->address &&
-	       site->original[last - site->address] == site->patched[last - site->address])
+	while (first < site->length && site->original[first] == site->patched[first])
+		first++;
+	while (last > first && site->original[last - 1] == site->patched[last - 1])
 		last--;
-	return !write_unit || site->address / write_unit == last / write_unit;
+	return !write_unit || first == last ||
+	       (site->address + first) / write_unit == (site->address + last - 1) / write_unit;
 }
 
 bool patch_registry_valid(const struct patch_registry *registry, size_t size, uint32_t write_unit)
 {
-	uint64_t end = 0;
-
 	if (size < sizeof(*registry) ||
 	    registry->count > (size - sizeof(*registry)) / sizeof(struct patch_site))
 		return false;
 	for (uint32_t i = 0; i < registry->count; i++) {
 		const struct patch_site *site = &registry->sites[i];
 
-		if (!site_valid(site, write_unit) || site->address < end)
+		if (!site_valid(site, write_unit))
 			return false;
-		end = site->address + site->length;
+		if (i && site->address <= site[-1].address + site[-1].length - 1)
+			return false;
 	}
 	return true;
 }

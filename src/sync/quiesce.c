@@ -22,6 +22,7 @@
 #define EAGAIN    11
 #define EBUSY     16
 #define EFAULT    14
+#define EINVAL    22
 #define EIO       5
 #define ETIMEDOUT 110
 #define EUCLEAN   117
@@ -229,15 +230,20 @@ int sync_quiesce(struct port *port, struct sync_batch *batch)
 	uint64_t pause_ns = PAUSE_FIRST_NS;
 	struct run run;
 	int rc = -ETIMEDOUT;
+	bool again = false;
 
+	if (batch->strict && batch->vacate_count)
+		return -EINVAL;
 	for (unsigned try = 0; try < batch->tries; try++) {
 		if (try) {
 			port_pause(port, pause_ns);
 			pause_ns = pause_ns * 2 < PAUSE_LAST_NS ? pause_ns * 2 : PAUSE_LAST_NS;
 		}
 		rc = port_stop(port, batch->deadline_ns);
-		if (rc == -ETIMEDOUT)
+		if (rc == -ETIMEDOUT) {
+			rc = again ? -EAGAIN : rc;
 			continue;
+		}
 		if (rc)
 			return rc;
 		port_point(PORT_POINT_STOPPED);
@@ -245,6 +251,7 @@ int sync_quiesce(struct port *port, struct sync_batch *batch)
 		port_resume(port);
 		if (rc != -EAGAIN)
 			return rc;
+		again = true;
 	}
 	return rc == -EAGAIN ? -EBUSY : rc;
 }

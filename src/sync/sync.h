@@ -34,7 +34,7 @@ struct sync_batch {
 	/* Nobody may be in these ranges before the first write (sorted, disjoint). */
 	const struct port_range *clear;
 	size_t clear_count;
-	/* Nobody may be in these after the last write. */
+	/* Nobody may be in these after the last write; only if not strict. */
 	const struct port_range *vacate;
 	size_t vacate_count;
 	/* And these, data included, are then forgotten (port_forget). */
@@ -58,6 +58,7 @@ struct sync_batch {
  * -EBUSY       `clear`: somebody stayed inside; nothing written.
  *              `vacate`: somebody stayed inside; everything is written, the ranges must live on
  * -EFAULT, -EIO  a write failed, all earlier ones were taken back
+ * -EINVAL      `strict` and `vacate` together
  * or what `begin` returned; nothing written
  */
 int sync_quiesce(struct port *port, struct sync_batch *batch) port_must_check;

@@ -209,8 +209,12 @@ int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size
 		return -ENOTSUP;
 	w->first = (uint8_t)n;
 	rc = try_window(space, code, size, site, w, -1);
-	for (size_t i = 0; rc == -ENOSPC && n == 4 && i < sizeof(prefixes); i++)
+	for (size_t i = 0; rc == -ENOSPC && n == 4 && i < sizeof(prefixes); i++) {
 		rc = try_window(space, code, size, site, w, prefixes[i]);
+		if (rc == -ENOTSUP)
+			return -ENOSPC; /* a byte more is too much: the shorter form found no place
+			                 */
+	}
 	return rc == -EEXIST ? -ENOSPC : rc;
 }
 

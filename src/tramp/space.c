@@ -45,7 +45,7 @@ int tramp_space_new(const struct port_range *occupied, size_t n, size_t max_page
 	space->max_pages = max_pages;
 	space->hash_size = 1024;
 	space->hash = calloc(space->hash_size, sizeof(*space->hash));
-	space->occupied = calloc(n + 2, sizeof(*space->occupied)); /* one more for a region */
+	space->occupied = calloc(n + 1, sizeof(*space->occupied));
 	if (!space->hash || !space->occupied) {
 		tramp_space_free(space);
 		return -ENOMEM;
@@ -173,7 +173,7 @@ static int pages_needed(const struct tramp_space *space, uint64_t address, size_
 	uint64_t first = address & ~(uint64_t)(TRAMP_PAGE - 1), end = address + size;
 	int needed = 0;
 
-	if (end < address)
+	if (end < address || end >= 1ull << 63) /* no machine maps user code there */
 		return -EEXIST;
 	for (uint64_t at = first; at < end; at += TRAMP_PAGE) {
 		const struct page *page = find_page(space, at);
@@ -240,10 +240,14 @@ static int walk(struct tramp_space *space, const struct tramp_choice *c, size_t 
 		const struct port_range *range = occupied_at(space, address, address + size);
 
 		if (range) {
-			int64_t distance = sign > 0 ? (int64_t)(range->end - address)
-			                            : (int64_t)(address + size - range->start);
-			at += sign *
-			      ((distance + step - 1) / step > 0 ? (distance + step - 1) / step : 1);
+			uint64_t distance =
+			        sign > 0 ? range->end - address : address + size - range->start;
+			uint64_t steps = distance / c->step + (distance % c->step != 0);
+			uint64_t left = (uint64_t)(sign > 0 ? c->high - at : at - c->low);
+
+			if (steps > left)
+				return -ENOSPC;
+			at += sign * (int64_t)(steps ? steps : 1);
 			continue;
 		}
 		if (pages_needed(space, address, size) >= 0) {
@@ -275,11 +279,12 @@ int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *c
                          unsigned skip, int64_t *k)
 {
 	int64_t first = first_choice(space, choice);
+	unsigned skip_given = skip;
 	int rc = walk(space, choice, size, 1, first, &skip, k);
 
 	if (rc == -ENOSPC)
 		rc = walk(space, choice, size, -1, first - 1, &skip, k);
-	if (!rc)
+	if (!rc && !skip_given)
 		space->last_choice[__builtin_ctzll(choice->step)] =
 		        choice->base + (uint64_t)*k * choice->step;
 	return rc;
@@ -311,7 +316,8 @@ int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, ui
 	int64_t k;
 	int rc;
 
-	if (space->last_near && reaches(space->last_near->address, near)) {
+	if (space->last_near && space->last_near->taken &&
+	    reaches(space->last_near->address, near)) {
 		size_t offset = free_run(space->last_near, space->last_offset, size);
 
 		if (offset < TRAMP_PAGE) {
@@ -321,10 +327,14 @@ int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, ui
 		}
 	}
 	/* Pages made for puns are nearly empty: use a recent one before planning another. */
-	for (size_t i = space->page_count; i-- > 0 && tries < 16; tries++) {
+	for (size_t i = space->page_count; i-- > 0 && tries < 16;) {
 		struct page *page = space->pages[i];
-		size_t offset = reaches(page->address, near) ? free_run(page, 0, size) : TRAMP_PAGE;
+		size_t offset;
 
+		if (!page->taken || !reaches(page->address, near))
+			continue;
+		tries++;
+		offset = free_run(page, 0, size);
 		if (offset == TRAMP_PAGE)
 			continue;
 		space->last_near = page;
@@ -343,17 +353,31 @@ int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, ui
 	return 0;
 }
 
+static bool any_page_in(const struct tramp_space *space, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < space->page_count; i++)
+		if (space->pages[i]->address < end && space->pages[i]->address + TRAMP_PAGE > start)
+			return true;
+	return false;
+}
+
 int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address)
 {
 	uint64_t at = (near + TRAMP_PAGE - 1) & ~(uint64_t)(TRAMP_PAGE - 1);
 	const struct port_range *range;
+	struct port_range *grown;
 	size_t i;
 
-	while ((range = occupied_at(space, at, at + size))) {
-		at = range->end;
-		if (at + size < at)
+	while ((range = occupied_at(space, at, at + size)) || any_page_in(space, at, at + size)) {
+		at = range ? (range->end + TRAMP_PAGE - 1) & ~(uint64_t)(TRAMP_PAGE - 1)
+		           : at + TRAMP_PAGE;
+		if (at + size < size || at + size >= 1ull << 63)
 			return -ENOSPC;
 	}
+	grown = realloc(space->occupied, (space->occupied_count + 1) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	space->occupied = grown;
 	for (i = space->occupied_count; i > 0 && space->occupied[i - 1].start > at; i--)
 		space->occupied[i] = space->occupied[i - 1];
 	space->occupied[i] = (struct port_range){at, at + size};

@@ -56,7 +56,7 @@ void tramp_put(struct tramp_space *space, uint64_t address, const uint8_t *bytes
 
 /*
  * All pages in order of address as runs for port_map_exec, with offsets from `first_offset` on;
- * contents go to `memory` + offset. *runs is allocated.
+ * tramp_emit, called after it, puts their contents at `memory` + offset. *runs is allocated.
  */
 int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_pages **runs,
                  size_t *count);
