@@ -229,6 +229,7 @@ void target_fill_memory(struct suture_target *t)
 	        .registry = l->registry,
 	        .registry_size = l->registry_size,
 	        .owner = getpid(),
+	        .is_go = t->is_go,
 	};
 	(void)process_start_time(getpid(), &journal->owner_start);
 	/* A CPU that was not to be known of has no cells: locked ones can be shared, others not. */

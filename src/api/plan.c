@@ -220,6 +220,25 @@ static bool heap_follows(const struct suture_target *t, const struct process_map
 	       maps->list[i + 1].start - m->end > CLEAR_OF_HEAP;
 }
 
+/* The target keeps at least half of the mappings that it may still make. */
+static void limit_pages(struct suture_target *t, size_t mappings)
+{
+	FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+	size_t most = 0;
+
+	if (!file)
+		return;
+	if (fscanf(file, "%zu", &most) == 1) {
+		size_t left = most > mappings ? (most - mappings) / 2 : 0;
+
+		if (t->options.pages > left)
+			t->options.pages = (unsigned)left;
+		if (t->options.pun_pages > left)
+			t->options.pun_pages = (unsigned)left;
+	}
+	fclose(file);
+}
+
 static int make_space(struct suture_target *t)
 {
 	struct process_maps maps;
@@ -229,6 +248,7 @@ static int make_space(struct suture_target *t)
 
 	if (rc)
 		return rc;
+	limit_pages(t, maps.count);
 	ranges = calloc(maps.count + 3, sizeof(*ranges));
 	if (!ranges) {
 		process_maps_free(&maps);
@@ -282,8 +302,9 @@ static void try_pun(struct suture_target *t, size_t index)
 	site->trampoline = site->pun.trampoline;
 	site->displaced = (uint8_t)tramp_pun_displaced_x86(code, size, site_patch(site),
 	                                                   site->pun.length, site->length);
-	if (site->displaced > left)
-		site->displaced = site->length; /* the next probe is to see its hits */
+	/* The next probe is to see its hits, and Go's runtime wants to know where a fault was. */
+	if (site->displaced > left || t->is_go)
+		site->displaced = site->length;
 }
 
 static void try_window(struct suture_target *t, size_t index)

@@ -83,16 +83,28 @@ static int restore_text(struct restore *r, struct port *port)
 	return rc;
 }
 
-static int restore_process(struct restore *r, pid_t pid, struct port *known)
+int wait_alone(pid_t pid, uint64_t deadline_ns, char *error, size_t error_size)
 {
-	struct port *port = known;
-	int rc = 0;
+	enum { STEP_NS = 1000000 };
+	pid_t other = process_sharing_memory(pid);
 
-	if (!port) {
-		rc = process_open(pid, &port);
-		if (!rc)
-			rc = process_shared_adopt(port, &r->shared);
+	for (uint64_t waited = 0; other && waited < deadline_ns; waited += STEP_NS) {
+		port_pause(NULL, STEP_NS);
+		other = process_sharing_memory(pid);
 	}
+	if (!other)
+		return 0;
+	snprintf(error, error_size,
+	         "process %d runs in the memory of process %d and would not be stopped with it "
+	         "(vfork, or clone without CLONE_THREAD)",
+	         other, pid);
+	return -ETIMEDOUT;
+}
+
+static int restore_steps(struct restore *r, struct port *port)
+{
+	int rc = wait_alone(process_pid(port), r->deadline_ns, r->error, sizeof(r->error));
+
 	if (!rc)
 		rc = restore_text(r, port);
 	if (!rc)
@@ -102,44 +114,88 @@ static int restore_process(struct restore *r, pid_t pid, struct port *known)
 
 		rc = left < 0 ? left : 0;
 	}
-	if (rc && rc != -ESRCH) {
-		char reason[sizeof(r->error)];
-
-		if (rc == -EBUSY)
-			snprintf(reason, sizeof(reason),
-			         "a thread of process %d stays inside a trampoline (in a signal "
-			         "handler?)",
-			         pid);
-		else if (process_check(pid, reason, sizeof(reason)) != PROCESS_TRACED)
-			snprintf(reason, sizeof(reason), "%s",
-			         port && *process_error(port) ? process_error(port)
-			                                      : strerror(-rc));
-		snprintf(r->error, sizeof(r->error), "%s", reason);
-	}
-	if (port != known)
-		process_close(port);
-	/* One that ended, or called exec, has nothing of ours any more. */
-	if (rc == -ESRCH || rc == -ENOENT)
-		return 0;
-	r->processes += !rc;
 	return rc;
 }
 
-int restore_family(struct restore *r, struct port *known)
+static void explain(struct restore *r, pid_t pid, const struct port *port, int rc)
 {
-	pid_t pids[FAMILY_MAX], known_pid = known ? process_pid(known) : 0;
+	char reason[sizeof(r->error)];
+
+	if (r->error[0])
+		return;
+	if (rc == -EBUSY)
+		snprintf(reason, sizeof(reason),
+		         "a thread of process %d stays inside a trampoline (%s)", pid,
+		         process_state(pid) == 'T'
+		                 ? "the process is stopped; continue it with SIGCONT"
+		                 : "in a signal handler?");
+	else if (process_check(pid, reason, sizeof(reason)) != PROCESS_TRACED)
+		snprintf(reason, sizeof(reason), "%s",
+		         port && *process_error(port) ? process_error(port) : strerror(-rc));
+	snprintf(r->error, sizeof(r->error), "%s", reason);
+}
+
+static int restore_process(struct restore *r, pid_t pid)
+{
+	struct port *port = NULL;
+	int rc = process_open(pid, &port);
+
+	r->error[0] = 0;
+	if (!rc) {
+		process_set_go(port, r->is_go);
+		rc = process_shared_adopt(port, &r->shared);
+	}
+	if (!rc)
+		rc = restore_steps(r, port);
+	/* One that ended, or called exec, has nothing of ours any more. */
+	if (rc == -ESRCH || rc == -ENOENT)
+		rc = 0;
+	else if (rc)
+		explain(r, pid, port, rc);
+	else
+		r->processes++;
+	process_close(port);
+	return rc;
+}
+
+void restore_descriptors(const struct process_shared *shared)
+{
+	enum { ROUNDS = 16 };
+	pid_t pids[FAMILY_MAX];
+
+	for (int round = 0; round < ROUNDS; round++) {
+		int n = process_holders(shared, pids, FAMILY_MAX);
+
+		for (int i = 0; i < n && i < FAMILY_MAX; i++) {
+			struct port *port;
+
+			if (process_open(pids[i], &port))
+				continue;
+			(void)!process_shared_close_leftovers(port);
+			process_close(port);
+		}
+		if (n <= 0)
+			return;
+	}
+}
+
+int restore_family(struct restore *r)
+{
+	pid_t pids[FAMILY_MAX];
 	int rc = 0, failed_rounds = 0;
 
 	r->error[0] = 0;
 	for (int round = 0; round < ROUNDS_MAX && failed_rounds < FAILED_ROUNDS_MAX; round++) {
 		int n = process_family(&r->shared, pids, FAMILY_MAX);
 
-		if (n <= 0)
+		if (n <= 0) {
+			restore_descriptors(&r->shared);
 			return n;
+		}
 		rc = 0;
 		/* The eldest first: it is the one that forks. */
 		for (int i = 0; i < n && i < FAMILY_MAX; i++) {
-			int one = restore_process(r, pids[i], pids[i] == known_pid ? known : NULL);
+			int one = restore_process(r, pids[i]);
 
 			rc = one ? one : rc;
 		}
@@ -192,6 +248,7 @@ static int read_journal(struct port *port, struct journal *journal,
 		                                    .data_address = journal->data_address,
 		                                    .data_size = journal->data_size,
 		                                    .calls = journal->calls};
+		r->is_go = journal->is_go != 0;
 		*registry = malloc(journal->registry_size);
 		rc = *registry ? port_read(port, m->start + journal->registry, *registry,
 		                           journal->registry_size)
@@ -221,7 +278,7 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
 		return rc;
 	rc = read_journal(port, &journal, &registry, &r);
 	if (rc == 0) {
-		rc = restore_family(&r, NULL);
+		rc = restore_family(&r);
 		rc = rc ? rc : (int)r.processes;
 		if (r.error[0])
 			snprintf(error, error_size, "%s", r.error);
@@ -233,7 +290,10 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
 		        pid);
 	} else if (rc == -ENOENT) {
 		rc = process_shared_close_leftovers(port);
-		rc = rc > 0 ? 1 : rc;
+		if (rc > 0) {
+			restore_descriptors(process_shared_of(port));
+			rc = 1;
+		}
 		if (rc < 0)
 			snprintf(error, error_size, "%s", process_error(port));
 	}

@@ -83,6 +83,7 @@ struct journal {
 	uint64_t registry_size;
 	int64_t owner;
 	uint64_t owner_start; /* clock ticks since boot */
+	uint64_t is_go;
 };
 
 /* Offsets in the shared memory. */
@@ -111,7 +112,7 @@ struct suture_target {
 	uint32_t *listed, *refused; /* probes that are counted, and that are not */
 	size_t listed_count, refused_count;
 
-	bool attached;
+	bool attached, is_go;
 	struct tramp_space *space;
 	struct tramp_counters counters;
 	struct layout layout;
@@ -158,14 +159,19 @@ void target_sum_cells(struct suture_target *target);
 struct restore {
 	const struct patch_registry *registry;
 	struct process_shared shared;
+	bool is_go;
 	uint64_t deadline_ns;
 	unsigned tries;
 	unsigned processes; /* out: restored */
 	uint64_t stop_ns;   /* out: longest stop */
 	char error[256];
 };
-/* Every process that maps the memory, until none is left. `known`: port of one of them, or NULL. */
-int restore_family(struct restore *restore, struct port *known);
+/* Every process that maps the memory, until none is left. */
+int restore_family(struct restore *restore);
+/* Close what forks of the target hold of the memory that it was made from. */
+void restore_descriptors(const struct process_shared *shared);
+/* Wait until nobody else runs in the process's memory; -ETIMEDOUT, with a text. */
+int wait_alone(pid_t pid, uint64_t deadline_ns, char *error, size_t error_size);
 /* What a dead owner left in the process. Returns the processes cleaned. */
 int restore_leftovers(pid_t pid, const struct suture_target_options *options, char *error,
                       size_t error_size);

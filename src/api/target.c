@@ -309,6 +309,7 @@ static struct restore restore_of(struct suture_target *t)
 	return (struct restore){
 	        .registry = t->registry,
 	        .shared = t->shared,
+	        .is_go = t->is_go,
 	        .deadline_ns = t->options.deadline_ns,
 	        .tries = t->options.tries,
 	};
@@ -350,6 +351,8 @@ static int map_memory(struct suture_target *t)
 		rc = process_shared_map(t->port);
 		if (!rc)
 			rc = port_map_exec(t->port, pages, count);
+		if (!rc)
+			restore_descriptors(&t->shared); /* of forks in between */
 		if (rc)
 			target_fail(t, rc, "%s", process_error(t->port));
 	}
@@ -363,7 +366,7 @@ static void unmap(struct suture_target *t)
 	struct restore r = restore_of(t);
 
 	if (t->shared.inode && t->registry)
-		(void)restore_family(&r, t->port);
+		(void)restore_family(&r);
 	(void)!process_shared_close_leftovers(t->port);
 	process_shared_release(t->port);
 	t->shared = (struct process_shared){0};
@@ -414,7 +417,12 @@ static int attach_work(void *arg)
 
 	if (rc < 0)
 		return t->error[0] ? rc : target_fail(t, rc, "%s", strerror(-rc));
-	process_set_go(t->port, any_go(t));
+	t->is_go = any_go(t);
+	process_set_go(t->port, t->is_go);
+	rc = wait_alone(t->pid, t->options.deadline_ns * t->options.tries, t->error,
+	                sizeof(t->error));
+	if (rc)
+		return rc;
 	/* An address that was free may be taken by the time we map: look again. */
 	for (int try = 0; try < MAP_TRIES; try++) {
 		if (try)
@@ -497,21 +505,14 @@ int suture_target_read(struct suture_target *t)
 	return !t->shared.inode || process_family(&t->shared, pids, 1) <= 0;
 }
 
-struct detach_work {
-	struct suture_target *target;
-	struct restore restore;
-};
-
 static int detach_work(void *arg)
 {
-	struct detach_work *w = arg;
-
-	return restore_family(&w->restore, w->target->port);
+	return restore_family(arg);
 }
 
 int suture_target_detach(struct suture_target *t)
 {
-	struct detach_work w = {t, restore_of(t)};
+	struct restore r = restore_of(t);
 	pid_t pids[1];
 	int rc = 0, family;
 
@@ -520,13 +521,13 @@ int suture_target_detach(struct suture_target *t)
 	if (t->shared.inode) {
 		family = process_family(&t->shared, pids, 1);
 		t->processes = family > 1 ? (unsigned)family : 1;
-		rc = run_tracing(detach_work, &w);
-		t->pause.detach_ns = w.restore.stop_ns;
+		rc = run_tracing(detach_work, &r);
+		t->pause.detach_ns = r.stop_ns;
 	}
 	read_hits(t);
 	if (rc)
 		return target_fail(t, rc == -EBUSY ? -ETIMEDOUT : rc, "%s",
-		                   w.restore.error[0] ? w.restore.error : strerror(-rc));
+		                   r.error[0] ? r.error : strerror(-rc));
 	close_uprobes(t);
 	t->attached = false;
 	return 0;

@@ -154,7 +154,8 @@ static size_t frame_xsave(uint8_t *area, size_t size)
 
 /* Does the stack have room for the frame? Go's goroutine stacks are small and end in other
  * people's memory; the runtime's own description of the stack is the only one there is. */
-static bool stack_has_room(struct port *port, const struct thread *thread, uint64_t lowest)
+static bool stack_has_room(struct port *port, const struct thread *thread, uint64_t lowest,
+                           bool any_stack)
 {
 	const struct process_mapping *stack;
 	uint64_t g = 0, low = 0;
@@ -164,11 +165,19 @@ static bool stack_has_room(struct port *port, const struct thread *thread, uint6
 		       port_read(port, g, &low, sizeof(low)) == 0 && low && lowest > low &&
 		       thread->regs.rsp > low;
 	stack = process_maps_find(&port->maps, thread->regs.rsp);
-	return stack && stack->write &&
-	       (lowest >= stack->start || strcmp(stack->path, "[stack]") == 0);
+	if (!stack || !stack->write)
+		return false;
+	if (strcmp(stack->path, "[stack]") == 0)
+		return true;
+	/* A stack that the C library made ends in the thread's own control block. On another one,
+	 * a coroutine's or a signal handler's, there may be little room above somebody's data. */
+	if (!any_stack &&
+	    (thread->regs.fs_base < thread->regs.rsp || thread->regs.fs_base >= stack->end))
+		return false;
+	return lowest >= stack->start;
 }
 
-static int write_frame(struct borrowed *b)
+static int write_frame(struct borrowed *b, bool any_stack)
 {
 	static const char name[] = PROCESS_MEMFD_NAME;
 	uint8_t *area = aligned_alloc(64, FRAME_MAX);
@@ -194,7 +203,7 @@ static int write_frame(struct borrowed *b)
 		rc = -ENOMEM;
 		goto out;
 	}
-	if (!stack_has_room(b->port, &b->thread, b->frame)) {
+	if (!stack_has_room(b->port, &b->thread, b->frame, any_stack)) {
 		rc = -EAGAIN;
 		goto out;
 	}
@@ -345,7 +354,7 @@ static bool suitable(const struct thread *thread)
 	       thread->regs.cs == USER_CODE_64 && thread->regs.ss == USER_DATA;
 }
 
-static int try_thread(struct borrowed *b, pid_t tid)
+static int try_thread(struct borrowed *b, pid_t tid, bool any_stack)
 {
 	uint64_t seccomp = 0; /* a thread can have filters that the others have not */
 	int rc = process_status_field(b->port->pid, tid, "Seccomp", 10, &seccomp);
@@ -361,7 +370,7 @@ static int try_thread(struct borrowed *b, pid_t tid)
 	                  PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0)))
 		rc = errno == ESRCH ? -ESRCH : -EAGAIN;
 	if (!rc)
-		rc = write_frame(b);
+		rc = write_frame(b, any_stack);
 	if (rc) {
 		thread_resume(&b->thread);
 		free(b->saved);
@@ -370,7 +379,8 @@ static int try_thread(struct borrowed *b, pid_t tid)
 	return rc;
 }
 
-static int try_threads(struct port *port, struct borrowed *b, const char *preference)
+static int try_threads(struct port *port, struct borrowed *b, const char *preference,
+                       bool any_stack)
 {
 	int rc = -EAGAIN, listed;
 	pid_t *tids;
@@ -386,7 +396,7 @@ static int try_threads(struct port *port, struct borrowed *b, const char *prefer
 	for (const char *state = preference; *state && rc && rc != -EPERM; state++)
 		for (size_t left = count; left-- > 0 && rc && rc != -EPERM;) /* the leader last */
 			if (state_of(port->pid, tids[left]) == *state)
-				rc = try_thread(b, tids[left]);
+				rc = try_thread(b, tids[left], any_stack);
 	free(tids);
 	return rc;
 }
@@ -405,7 +415,7 @@ int borrow_thread(struct port *port, struct borrowed *b)
 	if (rc)
 		return rc;
 	for (;;) {
-		rc = try_threads(port, b, "SRT");
+		rc = try_threads(port, b, "SRT", clock_ns() + BORROW_TRIES_NS / 2 > end_ns);
 		if (rc == 0 || rc == -EPERM || clock_ns() >= end_ns || process_gone(port))
 			break;
 		port_pause(port, 1000000);

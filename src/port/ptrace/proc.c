@@ -261,7 +261,7 @@ int process_tasks(pid_t pid, pid_t **tids, size_t *count)
 }
 
 /* State letter of a task: R, S, D, Z, …; 0 if it is gone. */
-static char task_state(pid_t tid)
+char process_state(pid_t tid)
 {
 	char path[64], *text, *after;
 	size_t length;
@@ -281,10 +281,10 @@ pid_t process_member(pid_t pid)
 	pid_t *tids, member = pid;
 	size_t count;
 
-	if (!strchr("ZX", task_state(pid)) || process_tasks(pid, &tids, &count))
+	if (!strchr("ZX", process_state(pid)) || process_tasks(pid, &tids, &count))
 		return pid;
 	for (size_t i = 0; i < count && member == pid; i++)
-		if (tids[i] != pid && !strchr("ZX", task_state(tids[i])))
+		if (tids[i] != pid && !strchr("ZX", process_state(tids[i])))
 			member = tids[i];
 	free(tids);
 	return member;
@@ -408,7 +408,7 @@ enum process_refusal process_check(pid_t pid, char *text, size_t size)
 		return PROCESS_IS_SELF;
 	}
 	member = process_member(pid);
-	if (strchr("ZX", task_state(member))) {
+	if (strchr("ZX", process_state(member))) {
 		snprintf(text, size, "process %d has ended and waits for its parent (zombie)", pid);
 		return PROCESS_IS_ZOMBIE;
 	}

@@ -52,6 +52,8 @@ int process_tasks(pid_t pid, pid_t **tids, size_t *count) port_must_check;
 int process_status_field(pid_t pid, pid_t tid, const char *field, int base, uint64_t *value);
 /* Start time in clock ticks since boot: with the PID it names one process for ever. */
 int process_start_time(pid_t pid, uint64_t *ticks);
+/* State letter of a task as in proc(5): R, S, D, Z, T, …; 0 if it is gone. */
+char process_state(pid_t tid);
 /* Command name for messages; "?" if unknown. */
 void process_name(pid_t pid, char *name, size_t size);
 
@@ -137,7 +139,9 @@ void process_shared_release(struct port *port);
 /* Adopt the shared memory that is mapped in the process (our own before a fork, or a dead
  * owner's). -ENOENT: nothing of ours is at that address. */
 int process_shared_adopt(struct port *port, const struct process_shared *shared) port_must_check;
-/* Close file descriptors that a killed owner left open there. Returns their number. */
+const struct process_shared *process_shared_of(const struct port *port);
+/* Close file descriptors that a killed owner left open there. Returns their number;
+ * process_shared_of then tells device and inode. */
 int process_shared_close_leftovers(struct port *port) port_must_check;
 
 /* ---- the family (family.c) ----------------------------------------------------------------------
@@ -147,6 +151,17 @@ int process_shared_close_leftovers(struct port *port) port_must_check;
  * Of `shared` only inode, device and data_address matter. */
 int process_family(const struct process_shared *shared, pid_t *pids,
                    size_t capacity) port_must_check;
+
+/* Processes that hold a descriptor of the memfd, this one left out: forked from the target while
+ * it held one. */
+int process_holders(const struct process_shared *shared, pid_t *pids,
+                    size_t capacity) port_must_check;
+
+/*
+ * Another process that runs in the same memory without being one of its threads (vfork, or clone
+ * without CLONE_THREAD); 0 if there is none. Stopping `pid` does not stop it.
+ */
+pid_t process_sharing_memory(pid_t pid);
 
 /* ---- kernel uprobes (uprobe.c)
  * -------------------------------------------------------------------- */

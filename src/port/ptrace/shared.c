@@ -102,6 +102,17 @@ static int call_error(const struct remote_call *call)
 	return call->result < 0 ? (int)call->result : 0;
 }
 
+static void identify(struct port *port, const struct stat *st)
+{
+	port->shared.device = (uint64_t)major(st->st_dev) << 32 | minor(st->st_dev);
+	port->shared.inode = st->st_ino;
+}
+
+const struct process_shared *process_shared_of(const struct port *port)
+{
+	return &port->shared;
+}
+
 static int open_memfd(struct port *port, int remote_fd)
 {
 	char path[64];
@@ -369,8 +380,13 @@ int process_shared_close_leftovers(struct port *port)
 	while ((entry = readdir(dir)) && count < 16) {
 		ssize_t n = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link));
 
-		if (n == sizeof(name) - 1 && !memcmp(link, name, sizeof(name) - 1))
-			left[count++] = (int)strtol(entry->d_name, NULL, 10);
+		struct stat st;
+
+		if (n != sizeof(name) - 1 || memcmp(link, name, sizeof(name) - 1))
+			continue;
+		left[count++] = (int)strtol(entry->d_name, NULL, 10);
+		if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0)
+			identify(port, &st);
 	}
 	closedir(dir);
 	if (!count)
