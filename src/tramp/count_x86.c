@@ -14,9 +14,10 @@
  *     load own cell, add, store = commit
  *
  * None of the instructions of the common path changes a flag: mov, movslq, lea, push, pop, jrcxz.
- * A thread that has not registered its area yet (cpu_id < 0; glibc does so in start_thread) finds
- * a null pointer in front of the table and takes the locked path. A vfork child has no area and
- * sees its parent's: until it calls exec, a hit of its own may be lost to one on the parent's CPU.
+ * A thread without a registered area (cpu_id < 0) finds a null pointer in front of the table and
+ * takes the locked path. Two gaps are known, in which a hit may be lost to another one on the same
+ * CPU: a new thread before glibc registers its area (start_thread and what that calls first), and
+ * a vfork child before exec, which has no area and sees its parent's.
  */
 #include <errno.h>
 #include <string.h>
