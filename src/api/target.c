@@ -392,21 +392,23 @@ static int attach_once(struct suture_target *t)
 
 	if (!rc)
 		rc = open_uprobes(t);
-	if (rc)
-		return rc;
-	if (!tramp_space_pages(t->space))
+	if (!rc && !tramp_space_pages(t->space))
 		return begin_attach(t); /* nothing to write: nobody need stop */
-	progress(t, "mapping trampolines");
-	rc = map_memory(t);
-	if (!rc)
-		rc = apply(t);
-	if (rc == -EPROTOTYPE) {
-		rc = build(t, TRAMP_COUNTER_LOCK);
+	if (!rc) {
+		progress(t, "mapping trampolines");
+		rc = map_memory(t);
 		if (!rc)
 			rc = apply(t);
+		if (rc == -EPROTOTYPE) {
+			rc = build(t, TRAMP_COUNTER_LOCK);
+			if (!rc)
+				rc = apply(t);
+		}
+		if (rc)
+			unmap(t);
 	}
 	if (rc)
-		unmap(t);
+		close_uprobes(t);
 	return rc;
 }
 
