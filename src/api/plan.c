@@ -38,8 +38,7 @@ void site_refuse(struct site *site, int error, const char *format, ...)
 	va_end(args);
 }
 
-/* ---- sites from probes ------------------------------------------------------------------------
- */
+/* ---- sites from probes ---- */
 
 static int compare_sites(const void *a, const void *b)
 {

@@ -10,7 +10,7 @@
 #include "suture/target.h"
 #include "tramp/tramp.h"
 
-/* ---- what is mapped in the target ----------------------------------------------------------- */
+/* ---- what is mapped in the target ---- */
 
 struct target_module {
 	char *name; /* base name of the file */
@@ -22,8 +22,7 @@ struct target_module {
 	int error;             /* of the attempt to open it */
 };
 
-/* ---- probes and sites --------------------------------------------------------------------------
- */
+/* ---- probes and sites ---- */
 
 /* One code address that is to be counted; several probes may share it. */
 struct site {

@@ -146,8 +146,7 @@ void suture_target_close(struct suture_target *t)
 	free(t);
 }
 
-/* ---- attach -------------------------------------------------------------------------------------
- */
+/* ---- attach ---- */
 
 static bool any_go(const struct suture_target *t)
 {
@@ -486,8 +485,7 @@ int suture_target_attach(struct suture_target *t)
 	return 0;
 }
 
-/* ---- while attached ---------------------------------------------------------------------------
- */
+/* ---- while attached ---- */
 
 static void read_hits(struct suture_target *t)
 {
@@ -535,8 +533,7 @@ int suture_target_detach(struct suture_target *t)
 	return 0;
 }
 
-/* ---- results ------------------------------------------------------------------------------------
- */
+/* ---- results ---- */
 
 size_t suture_target_probes(const struct suture_target *t)
 {

@@ -23,7 +23,7 @@ enum exit_status {
 	STATUS_TIMEOUT = 5,
 };
 
-/* --- args.c: what was asked for --------------------------------------------------------- */
+/* ---- args.c: what was asked for ---- */
 
 enum command { COMMAND_COUNT, COMMAND_REVERT, COMMAND_STATUS, COMMAND_HELP, COMMAND_VERSION };
 
@@ -43,12 +43,12 @@ struct arguments {
 /* STATUS_DONE or STATUS_USAGE; the complaint has been printed then. */
 int arguments_parse(int argc, char **argv, struct arguments *out);
 
-/* --- help.c ----------------------------------------------------------------------------- */
+/* ---- help.c ---- */
 
 /* NULL: no such command. The topic NULL is suture itself. */
 const char *help_text(const char *topic);
 
-/* --- message.c: what goes to standard error --------------------------------------------- */
+/* ---- message.c: what goes to standard error ---- */
 
 /* One line, "suture: ...", with control characters made harmless. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -60,7 +60,7 @@ int status_of_error(int error);
 void progress_show(const char *what, size_t done, size_t total);
 void progress_clear(void);
 
-/* --- signals.c: requests to end, as events instead of interruptions ---------------------- */
+/* ---- signals.c: requests to end, as events instead of interruptions ---- */
 
 enum event { EVENT_NONE, EVENT_END, EVENT_RESIZE, EVENT_SUSPEND };
 
@@ -72,7 +72,7 @@ void signals_suspend(void);
 /* Forget what has come meanwhile and let signals do again what they usually do. */
 void signals_release(void);
 
-/* --- text.c: names from foreign files, made fit to print --------------------------------- */
+/* ---- text.c: names from foreign files, made fit to print ---- */
 
 #define TEXT_WHOLE SIZE_MAX
 
@@ -85,7 +85,7 @@ void text_put_site(FILE *out, const struct suture_probe *probe, size_t columns);
 bool text_is_glob(const char *spec);
 uint64_t monotonic_ns(void);
 
-/* --- table.c: the counted sites, for people ---------------------------------------------- */
+/* ---- table.c: the counted sites, for people ---- */
 
 struct table_row {
 	struct suture_probe probe;
@@ -124,7 +124,7 @@ void refusals_print(const struct suture_target *target, FILE *out, const char *p
 /* Whether a specification that stands for one site was refused: nothing is counted then. */
 bool refusals_exact(const struct suture_target *target);
 
-/* --- screen.c: a terminal that can be redrawn -------------------------------------------- */
+/* ---- screen.c: a terminal that can be redrawn ---- */
 
 /* False: standard output is not a terminal, or one that cannot do it. */
 bool screen_open(void);
@@ -134,13 +134,13 @@ void screen_draw(const char *text);
 /* Back to what the terminal showed before; the next screen_draw() covers it again. */
 void screen_leave(void);
 
-/* --- json.c ----------------------------------------------------------------------------- */
+/* ---- json.c ---- */
 
 /* `counted`: false if nothing was put in place. */
 int json_print_count(const struct suture_target *target, pid_t pid, bool counted, FILE *out);
 int json_print_status(const struct suture_status *status, pid_t pid, FILE *out);
 
-/* --- count.c, revert.c: the commands ------------------------------------------------------ */
+/* ---- count.c, revert.c: the commands ---- */
 
 int command_count(struct arguments *arguments);
 int command_revert(struct arguments *arguments);

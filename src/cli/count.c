@@ -90,7 +90,7 @@ static void wait_until(struct run *run, uint64_t until_ns)
 		take_events(run);
 }
 
-/* --- attach ----------------------------------------------------------------------------- */
+/* ---- attach ---- */
 
 /* STATUS_DONE also if the site of a specification was refused: the others can be counted. */
 static int add_specs(struct run *run)
@@ -131,7 +131,7 @@ static int attach(struct run *run)
 	return error < 0 ? complain_error(run->target, error) : STATUS_DONE;
 }
 
-/* --- watch ------------------------------------------------------------------------------ */
+/* ---- watch ---- */
 
 static void draw(struct run *run)
 {
@@ -186,7 +186,7 @@ static int watch(struct run *run)
 	}
 }
 
-/* --- detach ----------------------------------------------------------------------------- */
+/* ---- detach ---- */
 
 /* Of an attempt to restore: nothing that is wrong then was wrong with the arguments. */
 static int restore_status(int error)
@@ -227,7 +227,7 @@ static int detach(struct run *run)
 	return restore_status(error);
 }
 
-/* --- report ----------------------------------------------------------------------------- */
+/* ---- report ---- */
 
 static int report(struct run *run, bool counted)
 {

@@ -14,7 +14,7 @@
 
 static_assert(ZYDIS_MAX_INSTRUCTION_LENGTH <= ISA_INSN_MAX, "callers size buffers by our figure");
 
-/* --- classes ------------------------------------------------------------------------------- */
+/* ---- classes ---- */
 
 /*
  * Near branches with an operand-size prefix: Intel ignores it (SDM vol. 2, A.2.5, "f64"), AMD
@@ -172,7 +172,7 @@ static bool is_steppable(const ZydisDecodedInstruction *fields, enum isa_class c
 	}
 }
 
-/* --- decoding ------------------------------------------------------------------------------ */
+/* ---- decoding ---- */
 
 /* Knights Corner reused encodings, jumps among them, that mean something else or nothing now. */
 static bool is_knights_corner(const ZydisDecodedInstruction *fields)
@@ -233,7 +233,7 @@ static int x86_decode(const uint8_t *code, size_t size, uint64_t address, struct
 	return x86_parse(code, size, address, insn, &fields);
 }
 
-/* --- encoding ------------------------------------------------------------------------------ */
+/* ---- encoding ---- */
 
 int x86_branch(uint64_t from, uint64_t to, uint8_t *out, size_t out_size)
 {

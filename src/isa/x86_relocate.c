@@ -36,7 +36,7 @@ struct copy {
 	uint8_t length;
 };
 
-/* --- emitting ------------------------------------------------------------------------------ */
+/* ---- emitting ---- */
 
 static void emit(struct copy *copy, const void *bytes, size_t length)
 {
@@ -115,7 +115,7 @@ static void emit_push(struct copy *copy, uint64_t value)
 	emit32(copy, (uint32_t)(value >> 32));
 }
 
-/* --- direct branches and calls ------------------------------------------------------------- */
+/* ---- direct branches and calls ---- */
 
 static int copy_branch(const struct move *move, struct copy *copy)
 {
@@ -184,7 +184,7 @@ static int copy_call(const struct move *move, struct copy *copy)
 	return 0;
 }
 
-/* --- operands relative to rip -------------------------------------------------------------- */
+/* ---- operands relative to rip ---- */
 
 /* Is this `opcode reg, [rip+x]` with a 32- or 64-bit reg, and no segment in the way? */
 static bool is_simple_load(const ZydisDecodedInstruction *fields, uint8_t opcode)
@@ -264,7 +264,7 @@ static int copy_rip_relative(const struct move *move, struct copy *copy)
 	return copy_out_of_reach(move, copy);
 }
 
-/* --- indirect branches and calls ----------------------------------------------------------- */
+/* ---- indirect branches and calls ---- */
 
 static int copy_plain(const struct move *move, struct copy *copy)
 {

@@ -66,7 +66,7 @@ struct port_range {
 	uint64_t start, end;
 };
 
-/* ---- text ------------------------------------------------------------------------------ */
+/* ---- text ---- */
 
 /*
  * Read `size` bytes at the *execution* address as a data access would see them (after duty 2).
@@ -103,7 +103,7 @@ int port_store(struct port *port, struct port_view *view, uint64_t address, cons
 int port_write(struct port *port, struct port_view *view, uint64_t address, const void *bytes,
                size_t size) port_must_check;
 
-/* ---- the three cache duties, and synchronisation ----------------------------------------- */
+/* ---- the three cache duties, and synchronisation ---- */
 
 /* (1) The bytes written through the view reach the point from which instruction fetch and all
  * other aliases are filled, before any later call takes effect. */
@@ -125,7 +125,7 @@ void port_drop_executed(struct port *port, uint64_t address, size_t size);
  */
 int port_sync_cores(struct port *port) port_must_check;
 
-/* ---- quiescence --------------------------------------------------------------------------- */
+/* ---- quiescence ---- */
 
 /*
  * Bring all other cores to rest, asynchronous exceptions masked, their earlier instructions
@@ -168,7 +168,7 @@ int port_wait(struct port *port, const uint32_t *word, uint32_t value,
 /* Let time pass before another try; `ns` is a hint. */
 void port_pause(struct port *port, uint64_t ns);
 
-/* ---- executable memory --------------------------------------------------------------------- */
+/* ---- executable memory ---- */
 
 /*
  * Let the machine execute `pages[i].size` bytes of ours, already written and flushed at their
@@ -188,7 +188,7 @@ int port_unmap_exec(struct port *port) port_must_check;
 /* Wait until every thread that was inside ranges of ours at the call has left them. */
 int port_grace(struct port *port, uint64_t deadline_ns) port_must_check;
 
-/* ---- traps ---------------------------------------------------------------------------------- */
+/* ---- traps ---- */
 
 /* Called in the context of a thread that took a trap at `pc`; returns where it goes on, or 0 if
  * the trap is none of ours. */
@@ -196,7 +196,7 @@ typedef uint64_t (*port_trap_fn)(uint64_t pc, void *arg);
 int port_trap_attach(struct port *port, port_trap_fn handler, void *arg) port_must_check;
 void port_trap_detach(struct port *port);
 
-/* ---- tests ----------------------------------------------------------------------------------- */
+/* ---- tests ---- */
 
 /*
  * Ordering points: places where the protocol relies on an order. Empty in release builds; a

@@ -15,7 +15,7 @@
 
 enum { TRAMP_PAGE = 4096, TRAMP_BODY_MAX = 512 };
 
-/* ---- space.c: addresses ------------------------------------------------------------------- */
+/* ---- space.c: addresses ---- */
 
 /* The free addresses of a machine, and the trampoline pages that we plan to map there. */
 struct tramp_space;
@@ -62,7 +62,7 @@ int tramp_layout(struct tramp_space *space, uint64_t first_offset, struct port_p
                  size_t *count);
 void tramp_emit(const struct tramp_space *space, uint64_t first_offset, uint8_t *memory);
 
-/* ---- site_x86.c: bytes at the site ---------------------------------------------------------- */
+/* ---- site_x86.c: bytes at the site ---- */
 
 /*
  * Pun: byte 0 becomes E9 (jmp rel32), and the displacement is what bytes 1 to 4 already are.
@@ -124,8 +124,7 @@ int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size
 void tramp_window_release(struct tramp_space *space, const struct tramp_window *window);
 enum { TRAMP_JUMP = 5 }; /* bytes reserved by the above at each trampoline address */
 
-/* ---- count_x86.c: what a trampoline does ------------------------------------------------------
- */
+/* ---- count_x86.c: what a trampoline does ---- */
 
 enum tramp_counter { TRAMP_COUNTER_RSEQ, TRAMP_COUNTER_LOCK };
 

@@ -19,7 +19,7 @@
 #include <sys/types.h>
 #include "port/port.h"
 
-/* ---- what /proc tells (proc.c) ------------------------------------------------------------ */
+/* ---- what /proc tells (proc.c) ---- */
 
 struct process_mapping {
 	uint64_t start, end, offset;
@@ -57,7 +57,7 @@ char process_state(pid_t tid);
 /* Command name for messages; "?" if unknown. */
 void process_name(pid_t pid, char *name, size_t size);
 
-/* ---- the port ------------------------------------------------------------------------------ */
+/* ---- the port ---- */
 
 enum process_refusal {
 	PROCESS_OK,
@@ -88,7 +88,7 @@ uint64_t process_stop_ns(const struct port *port);
 void process_set_go(struct port *port, bool is_go);
 const char *process_error(const struct port *port);
 
-/* ---- threads (stop.c) ------------------------------------------------------------------------ */
+/* ---- threads (stop.c) ---- */
 
 /*
  * Restartable sequences. 0 if every thread has registered an area at the same distance from its
@@ -100,8 +100,7 @@ struct process_rseq {
 };
 int process_rseq(struct port *port, struct process_rseq *out) port_must_check;
 
-/* ---- memory of ours in the process (shared.c) ---------------------------------------------------
- */
+/* ---- memory of ours in the process (shared.c) ---- */
 
 /*
  * One memfd, mapped by us and by the process. Layout, chosen by the owner:
@@ -144,8 +143,7 @@ const struct process_shared *process_shared_of(const struct port *port);
  * process_shared_of then tells device and inode. */
 int process_shared_close_leftovers(struct port *port) port_must_check;
 
-/* ---- the family (family.c) ----------------------------------------------------------------------
- */
+/* ---- the family (family.c) ---- */
 
 /* Processes that map the memfd; at most `capacity` are stored, the number found is returned.
  * Of `shared` only inode, device and data_address matter. */
