@@ -486,6 +486,18 @@ static const char *no_uprobe(const struct suture_target *t, size_t index, bool e
 	return NULL;
 }
 
+static const char *no_jump(const struct suture_target *t, size_t index)
+{
+	if (room(t, index) < PUN_LENGTH)
+		return "the next probe is fewer than 5 bytes away";
+	if (!displaceable(&t->sites[index]))
+		return "the instruction must run where it stands";
+	if (tramp_space_pages(t->space) + 2 > t->options.pages)
+		return "the pages allowed for trampolines are used up; see --pages";
+	return "no trampoline address is free that its bytes can name, or code can arrive inside "
+	       "it";
+}
+
 static void try_uprobes(struct suture_target *t)
 {
 	bool exist = process_uprobes_exist();
@@ -504,12 +516,7 @@ static void try_uprobes(struct suture_target *t)
 			used++;
 			continue;
 		}
-		site_refuse(site, -EOPNOTSUPP, "no jump fits there (%s), and %s",
-		            room(t, i) < PUN_LENGTH ? "the next probe is fewer than 5 bytes away"
-		            : !displaceable(site)
-		                    ? "the instruction must run where it stands"
-		                    : "no trampoline address is free that its bytes can "
-		                      "name, or code can arrive inside it",
+		site_refuse(site, -EOPNOTSUPP, "no jump fits there (%s), and %s", no_jump(t, i),
 		            reason);
 	}
 }
