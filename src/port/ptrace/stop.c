@@ -35,7 +35,7 @@
 #include <unistd.h>
 #include "internal.h"
 
-enum { PAUSE_MIN_NS = 5000, PAUSE_MAX_NS = 200000 };
+enum { PAUSE_MIN_NS = 4000, PAUSE_MAX_NS = 200000 };
 enum { ERESTARTNOHAND = 514 }; /* include/linux/errno.h: not for user space */
 /* Not in glibc 2.36's headers under this name in every version. */
 #ifndef PTRACE_EVENT_STOP
@@ -48,6 +48,15 @@ void port_pause(struct port *port, uint64_t ns)
 
 	(void)port;
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+/* How long to sleep between two looks: an eighth of the time that has passed, so that what is
+ * overslept stays small beside the pause itself. */
+static uint64_t next_pause(uint64_t start_ns)
+{
+	uint64_t ns = (clock_ns() - start_ns) / 8;
+
+	return ns < PAUSE_MIN_NS ? PAUSE_MIN_NS : ns > PAUSE_MAX_NS ? PAUSE_MAX_NS : ns;
 }
 
 /*
@@ -218,7 +227,7 @@ static bool leader_ended(const struct port *port, pid_t tid)
 /* Collect stops until all known threads are at rest or gone. */
 static int wait_all(struct port *port, uint64_t end_ns)
 {
-	uint64_t pause_ns = PAUSE_MIN_NS;
+	uint64_t start_ns = clock_ns();
 
 	for (;;) {
 		size_t running = 0;
@@ -231,7 +240,8 @@ static int wait_all(struct port *port, uint64_t end_ns)
 			if (thread->state != THREAD_SEIZED)
 				continue;
 			got = waitpid(thread->tid, &status, __WALL | WNOHANG);
-			if (got == 0 && pause_ns == PAUSE_MAX_NS && leader_ended(port, thread->tid))
+			if (got == 0 && next_pause(start_ns) == PAUSE_MAX_NS &&
+			    leader_ended(port, thread->tid))
 				got = -1;
 			if (got == 0) {
 				running++;
@@ -252,8 +262,7 @@ static int wait_all(struct port *port, uint64_t end_ns)
 			           running, port->thread_count, port->pid);
 			return -ETIMEDOUT;
 		}
-		port_pause(port, pause_ns);
-		pause_ns = pause_ns * 2 < PAUSE_MAX_NS ? pause_ns * 2 : PAUSE_MAX_NS;
+		port_pause(port, next_pause(start_ns));
 	}
 }
 
@@ -334,7 +343,7 @@ void port_resume(struct port *port)
 
 int thread_wait(pid_t tid, uint64_t deadline_ns, int *status)
 {
-	uint64_t end_ns = clock_ns() + deadline_ns, pause_ns = PAUSE_MIN_NS;
+	uint64_t start_ns = clock_ns(), end_ns = start_ns + deadline_ns;
 
 	for (;;) {
 		pid_t got = waitpid(tid, status, __WALL | WNOHANG);
@@ -345,8 +354,7 @@ int thread_wait(pid_t tid, uint64_t deadline_ns, int *status)
 			return -ESRCH;
 		if (clock_ns() >= end_ns)
 			return -ETIMEDOUT;
-		port_pause(NULL, pause_ns);
-		pause_ns = pause_ns * 2 < PAUSE_MAX_NS ? pause_ns * 2 : PAUSE_MAX_NS;
+		port_pause(NULL, next_pause(start_ns));
 	}
 }
 
