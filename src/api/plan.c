@@ -72,8 +72,7 @@ static int collect_sites(struct suture_target *t)
 	return 0;
 }
 
-/* ---- what is at a site
- * --------------------------------------------------------------------------- */
+/* ---- what is at a site ---- */
 
 /* Somebody else's breakpoint, or code that is not the file's: never ours to build on. */
 static void check_bytes(struct suture_target *t, struct site *site)
@@ -198,8 +197,7 @@ static uint64_t room(const struct suture_target *t, size_t index)
 	return UINT64_MAX;
 }
 
-/* ---- where nothing may be placed
- * ------------------------------------------------------------------ */
+/* ---- where nothing may be placed ---- */
 
 static int compare_ranges(const void *a, const void *b)
 {
@@ -279,8 +277,7 @@ static int make_space(struct suture_target *t)
 	return rc;
 }
 
-/* ---- kinds
- * ------------------------------------------------------------------------------------------ */
+/* ---- kinds ---- */
 
 static bool open_site(const struct site *site)
 {

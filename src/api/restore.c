@@ -204,8 +204,7 @@ int restore_family(struct restore *r)
 	return rc ? rc : -EBUSY;
 }
 
-/* ---- what a dead owner left
- * ------------------------------------------------------------------------ */
+/* ---- what a dead owner left ---- */
 
 static const struct process_mapping *find_data(const struct process_maps *maps)
 {

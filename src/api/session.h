@@ -69,8 +69,7 @@ struct spec {
 	bool exact; /* names one site: a refusal of it is an error of the whole */
 };
 
-/* ---- the journal: the data part of the shared memory
- * --------------------------------------------- */
+/* ---- the journal: the data part of the shared memory ---- */
 
 #define JOURNAL_MAGIC 0x0001657275747573ull /* "suture", 1 */
 

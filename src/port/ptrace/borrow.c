@@ -35,7 +35,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -331,22 +330,6 @@ found:
 	return -EPERM;
 }
 
-static char state_of(pid_t pid, pid_t tid)
-{
-	char path[64], text[512], *after;
-	FILE *file;
-	char state = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	if (fgets(text, sizeof(text), file) && (after = strrchr(text, ')')))
-		state = after[2];
-	fclose(file);
-	return state;
-}
-
 /* Is the thread, at rest, one that can be made to run something else for a moment? */
 static bool suitable(const struct thread *thread)
 {
@@ -395,7 +378,7 @@ static int try_threads(struct port *port, struct borrowed *b, const char *prefer
 		return listed;
 	for (const char *state = preference; *state && rc && rc != -EPERM; state++)
 		for (size_t left = count; left-- > 0 && rc && rc != -EPERM;) /* the leader last */
-			if (state_of(port->pid, tids[left]) == *state)
+			if (process_state(tids[left]) == *state)
 				rc = try_thread(b, tids[left], any_stack);
 	free(tids);
 	return rc;

@@ -276,15 +276,22 @@ char process_state(pid_t tid)
 	return state;
 }
 
+bool process_ended(pid_t tid)
+{
+	char state = process_state(tid);
+
+	return !state || state == 'Z' || state == 'X';
+}
+
 pid_t process_member(pid_t pid)
 {
 	pid_t *tids, member = pid;
 	size_t count;
 
-	if (!strchr("ZX", process_state(pid)) || process_tasks(pid, &tids, &count))
+	if (!process_ended(pid) || process_tasks(pid, &tids, &count))
 		return pid;
 	for (size_t i = 0; i < count && member == pid; i++)
-		if (tids[i] != pid && !strchr("ZX", process_state(tids[i])))
+		if (tids[i] != pid && !process_ended(tids[i]))
 			member = tids[i];
 	free(tids);
 	return member;
@@ -408,7 +415,7 @@ enum process_refusal process_check(pid_t pid, char *text, size_t size)
 		return PROCESS_IS_SELF;
 	}
 	member = process_member(pid);
-	if (strchr("ZX", process_state(member))) {
+	if (process_ended(member)) {
 		snprintf(text, size, "process %d has ended and waits for its parent (zombie)", pid);
 		return PROCESS_IS_ZOMBIE;
 	}

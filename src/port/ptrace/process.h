@@ -54,6 +54,8 @@ int process_status_field(pid_t pid, pid_t tid, const char *field, int base, uint
 int process_start_time(pid_t pid, uint64_t *ticks);
 /* State letter of a task as in proc(5): R, S, D, Z, T, …; 0 if it is gone. */
 char process_state(pid_t tid);
+/* Gone, or a zombie. */
+bool process_ended(pid_t tid);
 /* Command name for messages; "?" if unknown. */
 void process_name(pid_t pid, char *name, size_t size);
 
@@ -161,8 +163,7 @@ int process_holders(const struct process_shared *shared, pid_t *pids,
  */
 pid_t process_sharing_memory(pid_t pid);
 
-/* ---- kernel uprobes (uprobe.c)
- * -------------------------------------------------------------------- */
+/* ---- kernel uprobes (uprobe.c) ---- */
 
 struct process_uprobe {
 	int *fds;

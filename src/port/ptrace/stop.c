@@ -24,7 +24,6 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -172,22 +171,8 @@ static int seize(struct port *port, pid_t tid, uintptr_t options)
 		           (int)tracer);
 		return -EPERM;
 	}
-	{
-		char path[64], line[512], *state;
-		FILE *file;
-		bool dead = true;
-
-		/* A zombie can not be seized, and need not be. */
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", port->pid, tid);
-		file = fopen(path, "re");
-		if (file) {
-			state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
-			dead = !state || strchr("ZX", state[2]);
-			fclose(file);
-		}
-		if (dead)
-			return 0;
-	}
+	if (process_ended(tid))
+		return 0; /* a zombie can not be seized, and need not be */
 	port_error(port, "not permitted to trace thread %d of process %d", tid, port->pid);
 	return -EPERM;
 }
