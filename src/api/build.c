@@ -156,7 +156,7 @@ static int build_site(struct suture_target *t, struct site *site)
 
 static void register_site(struct suture_target *t, const struct site *site)
 {
-	struct patch_site *entry = &t->registry->sites[t->registry->count++];
+	struct sync_site *entry = &t->registry->sites[t->registry->count++];
 	bool pun = site->kind == SUTURE_SITE_PUN;
 
 	entry->address = site_patch(site);

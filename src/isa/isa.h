@@ -93,6 +93,9 @@ struct isa {
 	 */
 	bool (*hotpatch_safe)(const uint8_t *from, const uint8_t *to, size_t size,
 	                      uint64_t address);
+	/* Is the first instruction one that always traps, and to which our trap path would be
+	 * called? */
+	bool (*is_trap)(const uint8_t *code, size_t size);
 };
 
 extern const struct isa isa_x86_64;

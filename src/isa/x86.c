@@ -307,6 +307,11 @@ static bool x86_hotpatch_safe(const uint8_t *from, const uint8_t *to, size_t siz
 	return differing <= 1;
 }
 
+static bool x86_is_trap(const uint8_t *code, size_t size)
+{
+	return size && code[0] == 0xCC;
+}
+
 const struct isa isa_x86_64 = {
         .name = "x86-64",
         .unit = 1,
@@ -321,4 +326,5 @@ const struct isa isa_x86_64 = {
         .jump_far = x86_jump_far,
         .nop = x86_nop,
         .hotpatch_safe = x86_hotpatch_safe,
+        .is_trap = x86_is_trap,
 };

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include "patch/patch.h"
-#include "sync/sync.h"
-
-_Static_assert((int)PATCH_SITE_MAX == (int)SYNC_WRITE_MAX, "a site is one write");
+#include "sync/error.h"
 
 size_t patch_registry_size(uint32_t count)
 {
-	return sizeof(struct patch_registry) + (size_t)count * sizeof(struct patch_site);
+	return sizeof(struct patch_registry) + (size_t)count * sizeof(struct sync_site);
 }
 
 /* The bytes that change lie within one unit. */
-static bool site_valid(const struct patch_site *site, uint32_t write_unit)
+static bool site_valid(const struct sync_site *site, uint32_t write_unit)
 {
 	unsigned first = 0, last = site->length;
 
-	if (site->length < 1 || site->length > PATCH_SITE_MAX ||
+	if (site->length < 1 || site->length > SYNC_SITE_MAX ||
 	    site->address + site->length - 1 < site->address)
 		return false;
 	while (first < site->length && site->original[first] == site->patched[first])
@@ -31,10 +26,10 @@ static bool site_valid(const struct patch_site *site, uint32_t write_unit)
 bool patch_registry_valid(const struct patch_registry *registry, size_t size, uint32_t write_unit)
 {
 	if (size < sizeof(*registry) ||
-	    registry->count > (size - sizeof(*registry)) / sizeof(struct patch_site))
+	    registry->count > (size - sizeof(*registry)) / sizeof(struct sync_site))
 		return false;
 	for (uint32_t i = 0; i < registry->count; i++) {
-		const struct patch_site *site = &registry->sites[i];
+		const struct sync_site *site = &registry->sites[i];
 
 		if (!site_valid(site, write_unit))
 			return false;
@@ -44,28 +39,15 @@ bool patch_registry_valid(const struct patch_registry *registry, size_t size, ui
 	return true;
 }
 
-static struct sync_write *writes_of(const struct patch_registry *registry, bool forward)
-{
-	struct sync_write *writes = calloc(registry->count + 1, sizeof(*writes));
-
-	for (uint32_t i = 0; writes && i < registry->count; i++) {
-		const struct patch_site *site = &registry->sites[i];
-
-		writes[i].address = site->address;
-		writes[i].length = site->length;
-		memcpy(writes[i].from, forward ? site->original : site->patched, site->length);
-		memcpy(writes[i].to, forward ? site->patched : site->original, site->length);
-	}
-	return writes;
-}
-
 static struct sync_batch batch_of(const struct patch_registry *registry,
-                                  const struct patch_options *options, bool forward)
+                                  const struct patch_options *options, bool revert)
 {
 	return (struct sync_batch){
-	        .writes = writes_of(registry, forward),
+	        .isa = options->isa,
+	        .sites = registry->sites,
 	        .count = registry->count,
-	        .strict = forward,
+	        .revert = revert,
+	        .strict = !revert,
 	        .clear = options->clear,
 	        .clear_count = options->clear_count,
 	        .vacate = options->vacate,
@@ -79,34 +61,119 @@ static struct sync_batch batch_of(const struct patch_registry *registry,
 	};
 }
 
+/* The cheapest strategy that is legal for every site. */
+static enum patch_strategy cheapest(const struct port_caps *caps, const struct isa *isa,
+                                    const struct patch_registry *registry, bool traps)
+{
+	bool nosync = true, breakpoint = traps;
+
+	for (uint32_t i = 0; i < registry->count && (nosync || breakpoint); i++) {
+		nosync = nosync && sync_nosync_legal(caps, isa, &registry->sites[i]);
+		breakpoint = breakpoint && sync_breakpoint_legal(caps, isa, &registry->sites[i]);
+	}
+	return nosync ? PATCH_NOSYNC : breakpoint ? PATCH_BREAKPOINT : PATCH_QUIESCE;
+}
+
+static int run_strategy(struct port *port, struct sync_batch *batch,
+                        const struct patch_registry *registry, const struct patch_options *options)
+{
+	enum patch_strategy strategy = options->strategy;
+
+	if (strategy == PATCH_CHEAPEST)
+		strategy = cheapest(port_caps(port), options->isa, registry, options->traps);
+	switch (strategy) {
+	case PATCH_NOSYNC:
+		return sync_nosync(port, batch);
+	case PATCH_BREAKPOINT:
+		return options->traps ? sync_breakpoint(port, batch) : -EINVAL;
+	default:
+		return sync_quiesce(port, batch);
+	}
+}
+
+/* What the trap path finds: complete before any later store to text. */
+static void announce(struct port *port, const struct patch_options *options, uint32_t phase)
+{
+	if (!options->traps)
+		return;
+	port_set(port, &options->live->phase, phase);
+	port_add(port, &options->traps->generation, 1);
+	port_point(port, PORT_POINT_ANNOUNCE);
+	port_complete(port);
+}
+
+/* Traps of these sites may still be on their way; text and sites agree. */
+static void settle(struct port *port, const struct patch_options *options, uint32_t phase)
+{
+	if (!options->traps)
+		return;
+	port_set(port, &options->live->phase, phase);
+	port_add(port, &options->traps->generation, 1);
+}
+
+/* The text that the protocol itself executes is never touched (case self-patching). */
+static int check_noinstr(struct port *port, const struct patch_registry *registry, size_t *failed)
+{
+	const struct port_caps *caps = port_caps(port);
+
+	for (uint32_t i = 0; i < registry->count; i++) {
+		const struct sync_site *site = &registry->sites[i];
+
+		if (site->address >= caps->noinstr_end ||
+		    site->address + site->length <= caps->noinstr_start)
+			continue;
+		*failed = i;
+		return -EPERM;
+	}
+	return 0;
+}
+
 int patch_apply(struct port *port, struct patch_registry *registry,
                 const struct patch_options *options, size_t *failed)
 {
-	struct sync_batch batch = batch_of(registry, options, true);
-	int rc;
+	struct sync_batch batch = batch_of(registry, options, false);
+	size_t ignored;
+	int rc = check_noinstr(port, registry, failed ? failed : &ignored);
 
-	if (!batch.writes)
-		return -ENOMEM;
-	__atomic_store_n(&registry->state, PATCH_PREPARED, __ATOMIC_RELEASE);
-	rc = sync_quiesce(port, &batch);
+	if (rc)
+		return rc;
+	port_point(port, PORT_POINT_LOCK);
+	rc = port_lock(port, options->deadline_ns);
+	if (rc)
+		return rc;
+	port_set(port, &registry->state, PATCH_PREPARED);
+	announce(port, options, PATCH_APPLYING);
+	rc = run_strategy(port, &batch, registry, options);
 	if (!rc)
-		__atomic_store_n(&registry->state, PATCH_APPLIED, __ATOMIC_RELEASE);
+		port_set(port, &registry->state, PATCH_APPLIED);
+	/* A site that could not even be taken back is known to the trap path for good. */
+	if (!rc || patch_count(port, registry) == 0)
+		settle(port, options, rc ? PATCH_GONE : PATCH_LIVE);
+	port_unlock(port);
 	if (failed)
-		*failed = batch.failed;
-	free((void *)batch.writes);
+		*failed = port_load(port, &batch.failed);
 	return rc;
 }
 
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options)
 {
-	struct sync_batch batch = batch_of(registry, options, false);
+	struct sync_batch batch = batch_of(registry, options, true);
 	int rc;
 
-	if (!batch.writes)
-		return -ENOMEM;
-	rc = sync_quiesce(port, &batch);
-	free((void *)batch.writes);
+	port_point(port, PORT_POINT_LOCK);
+	rc = port_lock(port, options->deadline_ns);
+	if (rc)
+		return rc;
+	announce(port, options, PATCH_REVERTING);
+	rc = run_strategy(port, &batch, registry, options);
+	/* -EBUSY: the text is restored. */
+	settle(port, options, rc && rc != -EBUSY ? PATCH_LIVE : PATCH_GONE);
+	port_unlock(port);
+	if (!rc && options->traps) {
+		port_point(port, PORT_POINT_GRACE);
+		rc = port_grace(port, options->deadline_ns) ? -EBUSY : 0;
+	}
 	return rc;
 }
 
@@ -115,8 +182,8 @@ int patch_count(struct port *port, const struct patch_registry *registry)
 	int count = 0;
 
 	for (uint32_t i = 0; i < registry->count; i++) {
-		const struct patch_site *site = &registry->sites[i];
-		uint8_t now[PATCH_SITE_MAX];
+		const struct sync_site *site = &registry->sites[i];
+		uint8_t now[SYNC_SITE_MAX];
 		int rc = port_read(port, site->address, now, site->length);
 
 		if (rc && rc != -EFAULT)
@@ -134,7 +201,7 @@ void patch_original(const struct patch_registry *registry, uint64_t address, uin
                     size_t size)
 {
 	for (uint32_t i = 0; i < registry->count; i++) {
-		const struct patch_site *site = &registry->sites[i];
+		const struct sync_site *site = &registry->sites[i];
 
 		for (size_t k = 0; k < site->length; k++) {
 			uint64_t at = site->address + k - address;

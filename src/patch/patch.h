@@ -11,17 +11,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "isa/isa.h"
 #include "port/port.h"
-
-enum { PATCH_SITE_MAX = 16 };
-
-struct patch_site {
-	uint64_t address;
-	uint8_t length; /* bytes that must be as expected; at least one changes */
-	uint8_t reserved[7];
-	uint8_t original[PATCH_SITE_MAX];
-	uint8_t patched[PATCH_SITE_MAX];
-};
+#include "sync/sync.h"
 
 enum patch_state {
 	PATCH_PREPARED = 1, /* some sites may be patched, if the writer was killed */
@@ -31,7 +23,7 @@ enum patch_state {
 struct patch_registry {
 	uint32_t state; /* enum patch_state */
 	uint32_t count;
-	struct patch_site sites[]; /* sorted by address, disjoint */
+	struct sync_site sites[]; /* sorted by address, disjoint */
 };
 
 /* Bytes of a registry of `count` sites. */
@@ -41,10 +33,60 @@ size_t patch_registry_size(uint32_t count);
  * lengths and that what changes never crosses a multiple of `write_unit` (0: it may). */
 bool patch_registry_valid(const struct patch_registry *registry, size_t size, uint32_t write_unit);
 
+/* ---- traps: where a thread goes on that meets one of ours ---- */
+
+/* One per site of a registry, in its order. */
+struct patch_detour {
+	uint64_t patched; /* where the patched code leads: for a trap at the head */
+	/* Copy of the original instructions; entry k is where the one that starts at offset k of
+	 * the site is in it. Both live until patch_revert returned 0. */
+	uint64_t displaced;
+	uint8_t displaced_at[SYNC_SITE_MAX];
+};
+
+enum patch_phase { PATCH_GONE, PATCH_APPLYING, PATCH_LIVE, PATCH_REVERTING };
+
+/* A registry that the trap path knows. */
+struct patch_live {
+	uint32_t phase; /* enum patch_phase; shared: port_load, port_set */
+	const struct patch_registry *registry;
+	const struct patch_detour *detours;
+};
+
+struct patch_traps {
+	const struct isa *isa;
+	uint32_t generation; /* shared; every coming and going */
+	uint32_t count;
+	struct patch_live *live; /* fixed; an entry is free if its phase is PATCH_GONE */
+};
+
+/*
+ * A port_trap_fn; `arg` is the struct patch_traps. For a trap at `pc`, where the thread goes on:
+ * in code that does what the text at `pc` does now or did before; `pc` itself if the trap is gone
+ * (case late-trap); 0 if it is none of ours. Async-signal safe; takes no lock.
+ */
+uint64_t patch_trap(struct port *port, uint64_t pc, void *arg);
+
+/* ---- transactions ---- */
+
+enum patch_strategy {
+	PATCH_QUIESCE, /* always possible */
+	PATCH_NOSYNC,
+	PATCH_BREAKPOINT,
+	PATCH_CHEAPEST, /* of those that are legal for all sites; the isa must be given */
+};
+
 struct patch_options {
+	const struct isa *isa;
+	enum patch_strategy strategy;
+	/* The trap path's view of this registry: needed where traps are in the text for a while
+	 * (breakpoint) or are what is patched in. Both or neither. */
+	struct patch_traps *traps;
+	struct patch_live *live; /* one of traps->live */
 	uint64_t deadline_ns;
 	unsigned tries;
-	const struct port_range *clear, *vacate, *forget; /* see struct sync_batch */
+	/* For PATCH_QUIESCE only; see struct sync_batch. */
+	const struct port_range *clear, *vacate, *forget;
 	size_t clear_count, vacate_count, forget_count;
 	int (*begin)(void *arg);
 	void *arg;
@@ -52,15 +94,17 @@ struct patch_options {
 
 /*
  * Patch every site of the registry, or none. On return 0 every core executes the new code and
- * the state is PATCH_APPLIED. Errors as of sync_quiesce; *failed (may be NULL) is the site.
+ * the state is PATCH_APPLIED. Errors as of the strategy (sync.h), and -EPERM: *failed is text
+ * that the protocol itself executes. *failed (may be NULL) is the site.
  */
 int patch_apply(struct port *port, struct patch_registry *registry,
                 const struct patch_options *options, size_t *failed) port_must_check;
 
 /*
- * Take every site back as far as it is still ours: bytes that somebody else changed since stay.
- * Works whatever an interrupted patch_apply or patch_revert left behind, and any number of times.
- * -EBUSY: the text is restored, but somebody is still inside `vacate`.
+ * Take every site back. With PATCH_QUIESCE as far as it is still ours: bytes that somebody else
+ * changed since stay; works whatever an interrupted patch_apply or patch_revert left behind, and
+ * any number of times. Otherwise all or nothing.
+ * -EBUSY: the text is restored, but somebody is still inside `vacate`, or on the way from a trap.
  */
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options) port_must_check;

@@ -21,6 +21,10 @@
  * None of the three makes a core that has already fetched the old instruction fetch again:
  * that is port_sync_cores. Their order is always 1, 2, 3, then port_sync_cores.
  *
+ * Memory that several cores use at once is read and written with port_load, port_set, port_add
+ * and port_cas only; everything else is either not shared, or not written after it was shared.
+ * Shared words get their first value with port_set, too. The checker stands on this.
+ *
  * Return values: 0 or a count on success, a negative errno otherwise. Between port_stop and
  * port_resume no function takes a lock or memory that a stopped core could hold. None may be called
  * from a signal handler unless it says so.
@@ -56,6 +60,9 @@ struct port_caps {
 	bool maintenance_broadcast;
 	/* Traps at patched sites reach us (port_trap_attach works). */
 	bool traps;
+	/* Text that the protocol and the trap path execute, if they run on this machine: never
+	 * patched (case self-patching). Empty for a port that works on another process. */
+	uint64_t noinstr_start, noinstr_end;
 };
 
 /* Constant for the lifetime of `port`. */
@@ -78,15 +85,20 @@ struct port_range {
 int port_read(struct port *port, uint64_t address, void *buffer, size_t size) port_must_check;
 
 /* A temporary writable alias of [address, address + size). Text is never writable and
- * executable through one mapping. */
+ * executable through one mapping. The caller stays on its core while it is open. */
 struct port_view {
 	uint64_t address; /* execution address of the first byte */
 	uint64_t size;    /* bytes */
 	uint64_t alias;   /* where the port writes; its own business */
 };
 
+/* One writer: taken before the first expected byte is compared, released after the last core
+ * executes what was written. Sleeps at most `deadline_ns`; -ETIMEDOUT. */
+int port_lock(struct port *port, uint64_t deadline_ns) port_must_check;
+void port_unlock(struct port *port);
+
 /* Open an alias of one run of text, at most two pages apart on machines that map aliases by
- * hand. May block on a lock that port_view_close releases; views do not nest. */
+ * hand. Views do not nest. */
 int port_view_open(struct port *port, uint64_t address, size_t size,
                    struct port_view *view) port_must_check;
 void port_view_close(struct port *port, struct port_view *view);
@@ -105,8 +117,10 @@ int port_write(struct port *port, struct port_view *view, uint64_t address, cons
 
 /* ---- the three cache duties, and synchronisation ---- */
 
+/* Where maintenance is not broadcast, each acts on the caller's core only. */
+
 /* (1) The bytes written through the view reach the point from which instruction fetch and all
- * other aliases are filled, before any later call takes effect. */
+ * other aliases are filled, before any later call takes effect. On the core that wrote. */
 void port_clean_written(struct port *port, const struct port_view *view, uint64_t address,
                         size_t size);
 /* (2) Later data reads at the execution address see what duty 1 wrote back. */
@@ -121,9 +135,12 @@ void port_drop_executed(struct port *port, uint64_t address, size_t size);
  *
  *     for each core c: c.discard_fetched(); c.discard_predicted()
  *
- * Does not wait for a trap that was taken and not yet dispatched (case late-trap).
+ * Does not wait for a trap that was taken and not yet dispatched (case late-trap). Not while
+ * cores of a rendezvous are masked: each then does port_sync_self.
  */
 int port_sync_cores(struct port *port) port_must_check;
+/* The same for the calling core alone (A64: ISB). */
+void port_sync_self(struct port *port);
 
 /* ---- quiescence ---- */
 
@@ -153,27 +170,52 @@ int port_occupied(struct port *port, const struct port_range *ranges, size_t n) 
  * may be unmapped. */
 int port_forget(struct port *port, const struct port_range *ranges, size_t n) port_must_check;
 
-/* Run fn once on every core, the caller's included, all before the return; -ETIMEDOUT after
- * `deadline_ns`. Only with cores_arrive. */
-int port_run_on_all(struct port *port, void (*fn)(void *arg), void *arg,
+/* What each core runs in a rendezvous; `cores` is how many do. */
+typedef void (*port_core_fn)(struct port *port, uint32_t cores, void *arg);
+/*
+ * Run fn once on every core, the caller's included, in a context of its own that is a context
+ * synchronisation event on entry and on return. Only with cores_arrive.
+ *
+ * 0: all have returned from fn. -ETIMEDOUT: some did not begin within `deadline_ns`, and never
+ * will; all that began have returned.
+ */
+int port_run_on_all(struct port *port, port_core_fn fn, void *arg,
                     uint64_t deadline_ns) port_must_check;
-/* Mask asynchronous exceptions on this core; nests by handing back what to restore. */
+/* Mask asynchronous exceptions on this core, those of firmware included where the machine lets
+ * us (SDEI); nests by handing back what to restore. */
 uint64_t port_mask(struct port *port);
 void port_unmask(struct port *port, uint64_t state);
 
-/* Sleep until *word != value or the deadline passes (-ETIMEDOUT); everything the changer of the
- * word did before is visible on return. There are no spin loops above the port. */
+#define PORT_FOREVER UINT64_MAX
+/* Sleep until *word != value (0) or the deadline passes (-ETIMEDOUT); everything the changer of
+ * the word did before its port_set is visible on return. There are no spin loops above the port. */
 int port_wait(struct port *port, const uint32_t *word, uint32_t value,
               uint64_t deadline_ns) port_must_check;
 /* Let time pass before another try; `ns` is a hint. */
 void port_pause(struct port *port, uint64_t ns);
 
+/*
+ * Inline in port_local.h, one instruction each where the machine has one:
+ *
+ *   uint32_t port_load(port, const uint32_t *word)   ordered before everything after it
+ *   void port_set(port, uint32_t *word, value)       ordered after every earlier load and store
+ *   uint32_t port_add(port, uint32_t *word, n)       atomic, returns the sum; ordered like
+ * port_load bool port_cas(port, uint32_t *word, from, to)    the same void port_complete(port)
+ * every earlier load and store of this core has taken effect before anything after it does (A64:
+ * DSB SY; x86: MFENCE)
+ *
+ * port_add is not ordered after what comes before it: who announces with it completes first
+ * (case arrival-before-completion).
+ */
+
 /* ---- executable memory ---- */
 
 /*
- * Let the machine execute `pages[i].size` bytes of ours, already written and flushed at their
- * backing store, at exactly `pages[i].address`. All or nothing; -EEXIST if one address has been
- * taken meanwhile. Never called while stopped.
+ * Let the machine execute `pages[i].size` bytes of ours, already written and cleaned (duty 1) at
+ * their backing store, at exactly `pages[i].address`. All or nothing; -EEXIST if one address has
+ * been taken meanwhile. Never called while stopped. Duties 2 and 3 at these addresses are the
+ * caller's and come after the return: before it there is nothing that they could act on (case
+ * xol-unmapped). Where the kernel maps, and drops with it, they cost nothing.
  */
 struct port_pages {
 	uint64_t address;
@@ -185,29 +227,53 @@ int port_map_exec(struct port *port, const struct port_pages *pages, size_t n) p
  * was called with the world stopped, and after every way in was removed. */
 int port_unmap_exec(struct port *port) port_must_check;
 
-/* Wait until every thread that was inside ranges of ours at the call has left them. */
+/* Wait until every thread that at the call was in the trap path, or in trampolines of ours, has
+ * left them. */
 int port_grace(struct port *port, uint64_t deadline_ns) port_must_check;
 
 /* ---- traps ---- */
 
-/* Called in the context of a thread that took a trap at `pc`; returns where it goes on, or 0 if
- * the trap is none of ours. */
-typedef uint64_t (*port_trap_fn)(uint64_t pc, void *arg);
+/* Called in the context of a thread that took a trap at `pc`, the address of the trap instruction
+ * whatever the machine reports; returns where it goes on, or 0 if the trap is none of ours. Taking
+ * a trap and going on are context synchronisation events. */
+typedef uint64_t (*port_trap_fn)(struct port *port, uint64_t pc, void *arg);
 int port_trap_attach(struct port *port, port_trap_fn handler, void *arg) port_must_check;
 void port_trap_detach(struct port *port);
 
 /* ---- tests ---- */
 
 /*
- * Ordering points: places where the protocol relies on an order. Empty in release builds; a
- * test injects delay there, and the checker leaves the step that follows out.
+ * Ordering points: port_point(port, POINT) stands before each step whose place in the protocol
+ * matters. Empty in release builds; a test injects delay there, and the checker leaves out the
+ * step that follows: what is then refuted shows what the step is for.
  */
 enum port_point {
-	PORT_POINT_STOPPED,  /* all quiescent, nothing compared or written yet */
-	PORT_POINT_COMPARED, /* every expected byte was found */
-	PORT_POINT_WRITTEN,  /* written, caches not maintained yet */
-	PORT_POINT_VISIBLE,  /* maintained; nobody resumed yet */
+	PORT_POINT_NONE,
+	/* every strategy */
+	PORT_POINT_LOCK,          /* one writer at a time */
+	PORT_POINT_CLEAN,         /* duty 1 */
+	PORT_POINT_DROP_READ,     /* duty 2 */
+	PORT_POINT_DROP_EXECUTED, /* duty 3 */
+	/* nosync, publish */
+	PORT_POINT_SYNC, /* everybody sees what was stored */
+	/* breakpoint */
+	PORT_POINT_SYNC_TRAPS, /* nobody starts an old instruction any more */
+	PORT_POINT_SYNC_TAILS, /* the tail is there before the head leads to it */
+	PORT_POINT_SYNC_HEADS, /* as PORT_POINT_SYNC */
+	/* quiesce */
+	PORT_POINT_STOP,       /* all at rest from outside */
+	PORT_POINT_OCCUPIED,   /* nobody stands inside */
+	PORT_POINT_SYNC_REST,  /* the writer's own view, and that of cores at rest */
+	PORT_POINT_MASK,       /* no exception runs half-patched code */
+	PORT_POINT_COMPLETE,   /* what a core ran before it arrived is done */
+	PORT_POINT_HOLD,       /* nobody leaves before the end */
+	PORT_POINT_DROP_LOCAL, /* duty 3 on each core */
+	PORT_POINT_SYNC_SELF,  /* each core, on its way out */
+	/* patch */
+	PORT_POINT_ANNOUNCE, /* the trap path knows of a site before its trap is there */
+	PORT_POINT_GRACE,    /* nobody is on the way to what may now be reused */
+	PORT_POINT_COUNT,
 };
-#include "port_local.h" /* the port's own: port_point() */
+#include "port_local.h" /* the port's own: port_point, port_load, … */
 
 #endif

@@ -16,16 +16,12 @@
  * One core writes; no other ever does (case everybody-patches). Everything that can be refused is
  * looked at between the last core coming to rest and the first byte written: earlier it could
  * still change, later it is too late.
+ *
+ * How they come to rest is the machine's: by themselves (rendezvous.c), or stopped from outside.
  */
-#include "sync/sync.h"
+#include "sync/rendezvous.h"
+#include "sync/text.h"
 
-#define EAGAIN    11
-#define EBUSY     16
-#define EFAULT    14
-#define EINVAL    22
-#define EIO       5
-#define ETIMEDOUT 110
-#define EUCLEAN   117
 enum {
 	RUN_MAX = 4096,
 	/* Up to this many writes each is made alone: a neighbour's breakpoint between two of ours
@@ -38,72 +34,73 @@ enum {
 
 /* A stretch of text that is read, changed and written as one. */
 struct run {
-	size_t first, last; /* writes, inclusive */
+	uint32_t first, last; /* sites, inclusive */
 	uint64_t address;
 	size_t size;
 	size_t low, high; /* the bytes that change: offsets, half open */
 	uint8_t bytes[RUN_MAX];
 };
 
-static uint64_t write_end(const struct sync_write *write)
+static uint64_t site_end(const struct sync_site *site)
 {
-	return write->address + write->length;
+	return site->address + site->length;
 }
 
-static void run_at(const struct port_caps *caps, const struct sync_batch *batch, size_t first,
+static void run_at(const struct port_caps *caps, const struct sync_batch *batch, uint32_t first,
                    struct run *run)
 {
-	const struct sync_write *writes = batch->writes;
+	const struct sync_site *sites = batch->sites;
 	uint64_t gap = batch->count > SINGLE_MAX ? RUN_GAP : 0;
 
 	run->first = run->last = first;
-	run->address = writes[first].address;
+	run->address = sites[first].address;
 	while (gap && run->last + 1 < batch->count) {
-		const struct sync_write *next = &writes[run->last + 1];
+		const struct sync_site *next = &sites[run->last + 1];
 
-		if (next->address - write_end(&writes[run->last]) > gap ||
-		    write_end(next) - run->address > RUN_MAX)
+		if (next->address - site_end(&sites[run->last]) > gap ||
+		    site_end(next) - run->address > RUN_MAX)
 			break;
 		if (caps->write_unit &&
-		    (write_end(next) - 1) / caps->write_unit != run->address / caps->write_unit)
+		    (site_end(next) - 1) / caps->write_unit != run->address / caps->write_unit)
 			break;
 		run->last++;
 	}
-	run->size = (size_t)(write_end(&writes[run->last]) - run->address);
+	run->size = (size_t)(site_end(&sites[run->last]) - run->address);
 }
 
-/* May the write be made here? Strict: every expected byte is there. Otherwise all bytes are the
+/* May the site be changed? Strict: every expected byte is there. Otherwise all bytes are the
  * old or the new ones but for a neighbour's breakpoint; else this is other code by now. */
-static bool recognised(const struct sync_write *write, const uint8_t *at, bool strict)
+static bool recognised(const uint8_t *at, const uint8_t *from, const uint8_t *to, size_t length,
+                       bool strict)
 {
 	unsigned foreign = 0;
 
-	for (size_t k = 0; k < write->length; k++)
-		foreign += at[k] != write->from[k] && (strict || at[k] != write->to[k]);
+	for (size_t k = 0; k < length; k++)
+		foreign += at[k] != from[k] && (strict || at[k] != to[k]);
 	return foreign <= (strict ? 0 : 1);
 }
 
 /* Turn the run's bytes into what they shall be, byte by byte. -EUCLEAN if strict and something
  * else is there. */
-static int run_change(struct sync_batch *batch, struct run *run, bool forward)
+static int run_change(struct port *port, struct sync_batch *batch, struct run *run, bool forward)
 {
 	bool strict = batch->strict && forward;
 
 	run->low = run->size;
 	run->high = 0;
-	for (size_t i = run->first; i <= run->last; i++) {
-		const struct sync_write *write = &batch->writes[i];
-		size_t start = (size_t)(write->address - run->address);
-		const uint8_t *from = forward ? write->from : write->to;
-		const uint8_t *to = forward ? write->to : write->from;
+	for (uint32_t i = run->first; i <= run->last; i++) {
+		const struct sync_site *site = &batch->sites[i];
+		size_t start = (size_t)(site->address - run->address);
+		const uint8_t *from = forward ? text_old(batch, site) : text_new(batch, site);
+		const uint8_t *to = forward ? text_new(batch, site) : text_old(batch, site);
 
-		if (forward && !recognised(write, run->bytes + start, strict)) {
+		if (forward && !recognised(run->bytes + start, from, to, site->length, strict)) {
 			if (!strict)
 				continue;
-			batch->failed = i;
+			port_set(port, &batch->failed, i);
 			return -EUCLEAN;
 		}
-		for (size_t k = 0; k < write->length; k++) {
+		for (size_t k = 0; k < site->length; k++) {
 			uint8_t *at = run->bytes + start + k;
 
 			if (*at != from[k] || from[k] == to[k])
@@ -118,27 +115,19 @@ static int run_change(struct sync_batch *batch, struct run *run, bool forward)
 
 static int compare_all(struct port *port, struct sync_batch *batch, struct run *run)
 {
-	for (size_t i = 0; i < batch->count; i = run->last + 1) {
+	for (uint32_t i = 0; i < batch->count; i = run->last + 1) {
 		int rc;
 
 		run_at(port_caps(port), batch, i, run);
 		rc = port_read(port, run->address, run->bytes, run->size);
 		if (rc)
-			batch->failed = i;
+			port_set(port, &batch->failed, i);
 		else
-			rc = run_change(batch, run, true);
+			rc = run_change(port, batch, run, true);
 		if (rc < 0)
 			return rc;
 	}
 	return 0;
-}
-
-static bool same(const uint8_t *a, const uint8_t *b, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		if (a[i] != b[i])
-			return false;
-	return true;
 }
 
 /* Write the bytes that change and read them back. */
@@ -148,32 +137,23 @@ static int write_run(struct port *port, struct run *run)
 	const uint8_t *bytes = run->bytes + run->low;
 	size_t size = run->high - run->low;
 	uint8_t check[1024];
-	struct port_view view;
-	int rc = port_view_open(port, address, size, &view);
+	int rc = text_write(port, address, bytes, size, TEXT_PIECES);
 
-	if (rc)
-		return rc;
-	rc = port_write(port, &view, address, bytes, size);
-	port_point(PORT_POINT_WRITTEN);
-	port_clean_written(port, &view, address, size);
-	port_view_close(port, &view);
-	port_drop_read(port, address, size);
-	port_drop_executed(port, address, size);
 	for (size_t at = 0; at < size && !rc; at += sizeof(check)) {
 		size_t piece = size - at < sizeof(check) ? size - at : sizeof(check);
 
 		rc = port_read(port, address + at, check, piece);
-		if (!rc && !same(check, bytes + at, piece))
+		if (!rc && !text_same(check, bytes + at, piece))
 			rc = -EIO;
 	}
 	return rc;
 }
 
 /* Writes before `end`, forward or back; the writes of a batch that fails are taken back. */
-static int write_all(struct port *port, struct sync_batch *batch, struct run *run, size_t end,
+static int write_all(struct port *port, struct sync_batch *batch, struct run *run, uint32_t end,
                      bool forward)
 {
-	for (size_t i = 0; i < end; i = run->last + 1) {
+	for (uint32_t i = 0; i < end; i = run->last + 1) {
 		int rc;
 
 		run_at(port_caps(port), batch, i, run);
@@ -181,13 +161,13 @@ static int write_all(struct port *port, struct sync_batch *batch, struct run *ru
 		if (rc == -EFAULT && (!batch->strict || !forward))
 			continue; /* no longer mapped: nothing to take back */
 		if (!rc)
-			rc = run_change(batch, run, forward);
+			rc = run_change(port, batch, run, forward);
 		if (!rc && run->low < run->high)
 			rc = write_run(port, run);
 		if (rc && forward) {
-			size_t done = run->last + 1;
+			uint32_t done = run->last + 1;
 
-			batch->failed = i;
+			port_set(port, &batch->failed, i);
 			/* What can not be taken back either is still whole code of ours. */
 			if (batch->strict)
 				(void)!write_all(port, batch, run, done, false);
@@ -198,37 +178,51 @@ static int write_all(struct port *port, struct sync_batch *batch, struct run *ru
 }
 
 /* All cores are at rest. */
-static int change(struct port *port, struct sync_batch *batch, struct run *run)
+static int change(struct port *port, struct sync_batch *batch)
 {
-	int rc = port_occupied(port, batch->clear, batch->clear_count);
+	struct run run;
+	int rc;
 
+	port_point(port, PORT_POINT_OCCUPIED);
+	rc = port_occupied(port, batch->clear, batch->clear_count);
 	if (rc)
 		return rc > 0 ? -EAGAIN : rc;
 	if (batch->begin)
 		rc = batch->begin(batch->arg);
 	if (!rc && batch->strict)
-		rc = compare_all(port, batch, run);
-	if (rc)
-		return rc;
-	port_point(PORT_POINT_COMPARED);
-	rc = write_all(port, batch, run, batch->count, true);
+		rc = compare_all(port, batch, &run);
 	if (!rc)
-		rc = port_sync_cores(port);
+		rc = write_all(port, batch, &run, batch->count, true);
 	if (rc)
 		return rc;
-	port_point(PORT_POINT_VISIBLE);
-	if (batch->commit)
-		batch->commit(batch->arg);
 	rc = port_occupied(port, batch->vacate, batch->vacate_count);
 	if (rc)
 		return rc > 0 ? -EAGAIN : rc;
 	return port_forget(port, batch->forget, batch->forget_count);
 }
 
+/* Where cores do not arrive by themselves: brought to rest from outside. */
+static int stop_and_change(struct port *port, struct sync_batch *batch)
+{
+	int rc, synchronised;
+
+	if (!port_caps(port)->maintenance_broadcast)
+		return -ENOTSUP;
+	port_point(port, PORT_POINT_STOP);
+	rc = port_stop(port, batch->deadline_ns);
+	if (rc)
+		return rc;
+	rc = change(port, batch);
+	/* Whatever happened, something may have been written. */
+	port_point(port, PORT_POINT_SYNC_REST);
+	synchronised = port_sync_cores(port);
+	port_resume(port);
+	return rc ? rc : synchronised;
+}
+
 int sync_quiesce(struct port *port, struct sync_batch *batch)
 {
 	uint64_t pause_ns = PAUSE_FIRST_NS;
-	struct run run;
 	int rc = -ETIMEDOUT;
 	bool again = false;
 
@@ -239,16 +233,14 @@ int sync_quiesce(struct port *port, struct sync_batch *batch)
 			port_pause(port, pause_ns);
 			pause_ns = pause_ns * 2 < PAUSE_LAST_NS ? pause_ns * 2 : PAUSE_LAST_NS;
 		}
-		rc = port_stop(port, batch->deadline_ns);
+		if (port_caps(port)->cores_arrive)
+			rc = sync_rendezvous(port, batch, change);
+		else
+			rc = stop_and_change(port, batch);
 		if (rc == -ETIMEDOUT) {
 			rc = again ? -EAGAIN : rc;
 			continue;
 		}
-		if (rc)
-			return rc;
-		port_point(PORT_POINT_STOPPED);
-		rc = change(port, batch, &run);
-		port_resume(port);
 		if (rc != -EAGAIN)
 			return rc;
 		again = true;

@@ -2,9 +2,13 @@
 /*
  * sync.h - the strategies by which code that may be running is changed.
  *
- *   quiesce   all cores at rest before the first write; for anything
+ *   nosync      one instruction that may be changed while it is executed; nobody is held up
+ *   breakpoint  trap first, then the rest, then the head; threads that hit the trap are sent on
+ *   quiesce     all cores at rest before the first write; for anything
+ *   publish     memory that nobody executes yet
  *
- * Strategies know no site kinds and no operating system: they get writes, and a port.
+ * Strategies know no site kinds and no operating system: they get sites, and a port. The caller
+ * holds port_lock. On success every core executes the new code and reads it as data.
  */
 #ifndef SUTURE_SYNC_H
 #define SUTURE_SYNC_H
@@ -12,25 +16,34 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "isa/isa.h"
 #include "port/port.h"
 
-enum { SYNC_WRITE_MAX = 16 };
+enum { SYNC_SITE_MAX = 16 };
 
-/* Replace `length` bytes at `address`. */
-struct sync_write {
+/* A stretch of text with two states. The layout is fixed: it is part of the journal. */
+struct sync_site {
 	uint64_t address;
-	uint8_t length; /* 1 to SYNC_WRITE_MAX; what differs lies within one caps.write_unit */
-	uint8_t from[SYNC_WRITE_MAX];
-	uint8_t to[SYNC_WRITE_MAX];
+	uint8_t length; /* 1 to SYNC_SITE_MAX; what differs lies within one caps.write_unit */
+	uint8_t reserved[5];
+	/* Bit k: an instruction of the original starts at `address + k`. Bit 0 is always meant;
+	 * only breakpoint looks at the others. */
+	uint16_t boundaries;
+	uint8_t original[SYNC_SITE_MAX];
+	uint8_t patched[SYNC_SITE_MAX];
 };
 
 struct sync_batch {
-	const struct sync_write *writes; /* sorted by address, disjoint */
-	size_t count;
-	/* true: every byte of `from` must be there, or nothing is written at all.
-	 * false (removal): bytes that equal `from` become `to`; a neighbour's breakpoint stays, and
+	const struct isa *isa;         /* not needed by quiesce */
+	const struct sync_site *sites; /* sorted by address, disjoint */
+	uint32_t count;
+	bool revert; /* from `patched` to `original` */
+	/* true: every old byte must be there, or nothing is written at all.
+	 * false (quiesce only): bytes that are old become new; a neighbour's breakpoint stays, and
 	 * so does text that is other code by now or no longer mapped. */
 	bool strict;
+
+	/* ---- quiesce only ---- */
 	/* Nobody may be in these ranges before the first write (sorted, disjoint). */
 	const struct port_range *clear;
 	size_t clear_count;
@@ -40,27 +53,59 @@ struct sync_batch {
 	/* And these, data included, are then forgotten (port_forget). */
 	const struct port_range *forget;
 	size_t forget_count;
-	/* Called with all at rest: before anything is compared, and after everything is written.
-	 * `begin` may refuse (negative errno; -EAGAIN: try again). May be NULL. */
+	/* Called with all at rest, before anything is compared; may refuse (negative errno;
+	 * -EAGAIN: try again). May be NULL. */
 	int (*begin)(void *arg);
-	void (*commit)(void *arg);
 	void *arg;
-	uint64_t deadline_ns; /* for one try to stop all cores */
+	uint64_t deadline_ns; /* for one try to bring all cores to rest */
 	unsigned tries;
-	/* Out: index of the write whose bytes differed (-EUCLEAN), or failed. */
-	size_t failed;
+
+	/* Out: index of the site whose bytes differed (-EUCLEAN), or failed. */
+	uint32_t failed;
 };
 
 /*
- * 0            written, read back, visible to all cores
+ * All four return
+ *
+ * 0            written, visible to all cores
+ * -EUCLEAN     unexpected bytes at sites[failed]; nothing written
+ * -EINVAL      sites[failed] can not be changed in this way; nothing written
+ * -EFAULT, -EIO  a write failed, all earlier ones were taken back
+ *
+ * nosync and breakpoint also -ETIMEDOUT: everything is written, and complete code for every core,
+ * but on some core the old instruction may still be executed.
+ */
+
+/* May `site` be changed by nosync? The whole of it is one instruction of at most one store that
+ * may be changed while it is executed, or (byte-wise ISAs) one byte of it changes. */
+bool sync_nosync_legal(const struct port_caps *caps, const struct isa *isa,
+                       const struct sync_site *site);
+int sync_nosync(struct port *port, struct sync_batch *batch) port_must_check;
+
+/* By breakpoint? Traps reach us, a trap is one store, and the new code has a trap wherever an old
+ * instruction begins, but for its head. */
+bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
+                           const struct sync_site *site);
+/* The trap path must know the sites before the call, and until port_grace after it. */
+int sync_breakpoint(struct port *port, struct sync_batch *batch) port_must_check;
+
+/*
+ * Also returns
+ *
  * -ETIMEDOUT   not all cores came to rest, in any try; nothing written
- * -EUCLEAN     unexpected bytes at writes[failed]; nothing written
  * -EBUSY       `clear`: somebody stayed inside; nothing written.
  *              `vacate`: somebody stayed inside; everything is written, the ranges must live on
- * -EFAULT, -EIO  a write failed, all earlier ones were taken back
  * -EINVAL      `strict` and `vacate` together
  * or what `begin` returned; nothing written
  */
 int sync_quiesce(struct port *port, struct sync_batch *batch) port_must_check;
+
+/*
+ * Code into memory that nobody executes: JIT output, a displaced copy, an exception vector.
+ * `pages` (may be NULL) is mapped between writing and flushing, if the execution address does not
+ * exist before.
+ */
+int sync_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
+                 const struct port_pages *pages) port_must_check;
 
 #endif

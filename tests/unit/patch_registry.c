@@ -35,10 +35,10 @@ static void make(size_t count)
 {
 	registry->count = (uint32_t)count;
 	for (size_t i = 0; i < count; i++) {
-		struct patch_site *site = &registry->sites[i];
+		struct sync_site *site = &registry->sites[i];
 		size_t offset = i * 3 * SLOT;
 
-		*site = (struct patch_site){.address = BASE + offset, .length = LENGTH};
+		*site = (struct sync_site){.address = BASE + offset, .length = LENGTH};
 		memcpy(site->original, image + offset, LENGTH);
 		memcpy(site->patched, image + offset, LENGTH);
 		for (size_t k = 0; k < LENGTH; k += 1 + below(3))
@@ -83,13 +83,13 @@ static bool well_formed(size_t size, uint64_t unit)
 	unsigned __int128 end = 0;
 
 	if (size < patch_registry_size(0) ||
-	    registry->count > (size - patch_registry_size(0)) / sizeof(struct patch_site))
+	    registry->count > (size - patch_registry_size(0)) / sizeof(struct sync_site))
 		return false;
 	for (uint32_t i = 0; i < registry->count; i++) {
-		const struct patch_site *site = &registry->sites[i];
+		const struct sync_site *site = &registry->sites[i];
 		uint64_t first = UINT64_MAX, last = 0;
 
-		if (site->address < end || !site->length || site->length > PATCH_SITE_MAX)
+		if (site->address < end || !site->length || site->length > SYNC_SITE_MAX)
 			return false;
 		end = (unsigned __int128)site->address + site->length;
 		if (end > (unsigned __int128)UINT64_MAX + 1)
@@ -127,17 +127,17 @@ static void pages(void)
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct patch_site *site = &registry->sites[0];
+		struct sync_site *site = &registry->sites[0];
 
-		*site = (struct patch_site){.address = table[i].address, .length = table[i].length};
+		*site = (struct sync_site){.address = table[i].address, .length = table[i].length};
 		for (unsigned k = 0; k < table[i].changes; k++)
 			site->patched[table[i].change + k] = 1;
 		registry->count = 1;
 		ok(patch_registry_valid(registry, patch_registry_size(1), 4096) == table[i].valid,
 		   "%s: %s", table[i].what, table[i].valid ? "valid" : "refused");
 	}
-	registry->sites[1] = (struct patch_site){.address = 0x1000, .length = 5};
-	registry->sites[0] = (struct patch_site){.address = UINT64_MAX - 4, .length = 5};
+	registry->sites[1] = (struct sync_site){.address = 0x1000, .length = 5};
+	registry->sites[0] = (struct sync_site){.address = UINT64_MAX - 4, .length = 5};
 	registry->count = 2;
 	ok(!patch_registry_valid(registry, patch_registry_size(2), 4096),
 	   "a site below one that ends at the end of all addresses: refused");
@@ -157,7 +157,7 @@ static void corrupt(void)
 
 		make(COUNT);
 		for (uint64_t k = below(4); k > 0; k--) {
-			struct patch_site *site = &registry->sites[below(COUNT)];
+			struct sync_site *site = &registry->sites[below(COUNT)];
 
 			switch (below(6)) {
 			case 0:

@@ -79,11 +79,11 @@ static bool untouched(void)
 	return text_is(image);
 }
 
-static struct patch_site *add_site(size_t offset, uint8_t length)
+static struct sync_site *add_site(size_t offset, uint8_t length)
 {
-	struct patch_site *site = &registry->sites[registry->count++];
+	struct sync_site *site = &registry->sites[registry->count++];
 
-	*site = (struct patch_site){.address = address_of(offset), .length = length};
+	*site = (struct sync_site){.address = address_of(offset), .length = length};
 	if (offset + length <= TEXT)
 		memcpy(site->original, image + offset, length);
 	for (size_t k = 0; k < length; k++)
@@ -148,7 +148,7 @@ static void unexpected_bytes(size_t count)
 
 	make(0, 3, count);
 	for (size_t k = 0; k < count; k++) {
-		struct patch_site *site = &registry->sites[k];
+		struct sync_site *site = &registry->sites[k];
 		uint8_t *byte = &site->original[k % site->length];
 		size_t failed = SIZE_MAX;
 		int rc;

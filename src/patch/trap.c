@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trap.c - a thread has met one of our traps.
+ *
+ * Between taking a trap and looking it up any time may pass (case late-trap):
+ *
+ *     thread                                patcher
+ *     takes the trap at A
+ *                                           removes the patch of A, everywhere visible
+ *     looks A up: nothing there
+ *     reads the text: no trap               -> goes on at A, in the code that is there now
+ *
+ * and the two looks are not one (probe added again):
+ *
+ *     looks A up: nothing there
+ *                                           announces A again, writes the trap
+ *     reads the text: a trap                -> not "somebody else's": look again
+ *
+ * `generation` tells that something came or went between the two. A registry is announced before
+ * its first trap is written, and retired after its last one is gone.
+ */
+#include "patch/patch.h"
+
+static const struct sync_site *site_at(const struct patch_registry *registry, uint64_t pc)
+{
+	uint32_t low = 0, high = registry->count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct sync_site *site = &registry->sites[middle];
+
+		if (site->address + site->length <= pc)
+			low = middle + 1;
+		else if (site->address > pc)
+			high = middle;
+		else
+			return site;
+	}
+	return NULL;
+}
+
+/* Where a thread goes on that took the trap at offset k of a site in this phase. */
+static uint64_t onward(const struct isa *isa, const struct sync_site *site,
+                       const struct patch_detour *detour, uint32_t phase, uint64_t k)
+{
+	if (k || phase == PATCH_REVERTING)
+		return detour->displaced + detour->displaced_at[k];
+	if (phase == PATCH_LIVE && !isa->is_trap(site->patched, site->length))
+		return site->address; /* it was there while we applied */
+	return detour->patched;
+}
+
+uint64_t patch_trap(struct port *port, uint64_t pc, void *arg)
+{
+	struct patch_traps *traps = arg;
+	const struct isa *isa = traps->isa;
+
+	for (;;) {
+		uint32_t generation = port_load(port, &traps->generation);
+		uint8_t bytes[sizeof(isa->trap)];
+
+		for (uint32_t i = 0; i < traps->count; i++) {
+			struct patch_live *live = &traps->live[i];
+			uint32_t phase = port_load(port, &live->phase);
+			const struct sync_site *site;
+
+			if (phase == PATCH_GONE)
+				continue;
+			site = site_at(live->registry, pc);
+			if (site)
+				return onward(isa, site,
+				              &live->detours[site - live->registry->sites], phase,
+				              pc - site->address);
+		}
+		if (port_read(port, pc, bytes, isa->trap_length))
+			return 0;
+		if (!isa->is_trap(bytes, isa->trap_length))
+			return pc;
+		if (port_load(port, &traps->generation) == generation)
+			return 0;
+	}
+}

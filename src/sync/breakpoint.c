@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * breakpoint.c - change several bytes that are executed, by way of a trap.
+ *
+ *     1. a trap wherever an old instruction begins        synchronise all cores
+ *     2. all other bytes                                  synchronise all cores
+ *     3. the final bytes where the traps are              synchronise all cores
+ *
+ * What each synchronisation is for, on a core that executes the site all the time (o old, n new):
+ *
+ *     after 1   without: it has fetched  o0, and takes the bytes behind it from step 2: o0 n1
+ *     after 2   without: it sees step 3 before step 2:                               n0 o1
+ *     after 3   without: it traps, or executes o0, when the call has long returned
+ *
+ * In each phase a trap is one store (isa->trap_length), and a thread that takes it is sent on by
+ * the trap path, patch/trap.c. A thread that was preempted at an inner boundary, or returns to
+ * one, meets a trap there in every phase, and for as long as the site is patched: that is what
+ * sync_breakpoint_legal asks of the new code. So nobody has to be waited for.
+ */
+#include "sync/text.h"
+
+/* Does a trap stand at offset k in one of the phases? */
+static bool is_boundary(const struct sync_site *site, size_t k)
+{
+	return k == 0 || ((unsigned)site->boundaries >> k & 1);
+}
+
+bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
+                           const struct sync_site *site)
+{
+	if (!caps->traps || caps->store_unit < isa->trap_length || site->length < isa->trap_length)
+		return false;
+	for (size_t k = 0; k < site->length; k++) {
+		if (!is_boundary(site, k))
+			continue;
+		if ((site->address + k) % isa->trap_length || k + isa->trap_length > site->length)
+			return false;
+		if (k && !isa->is_trap(site->patched + k, site->length - k))
+			return false;
+	}
+	return true;
+}
+
+/* What stands at the boundaries: traps, or the new code. */
+static int write_boundaries(struct port *port, struct sync_batch *batch, bool traps)
+{
+	size_t size = batch->isa->trap_length;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct sync_site *site = &batch->sites[i];
+
+		for (size_t k = 0; k < site->length; k++) {
+			const uint8_t *bytes = traps ? batch->isa->trap : text_new(batch, site) + k;
+			int rc;
+
+			if (!is_boundary(site, k))
+				continue;
+			rc = text_write(port, site->address + k, bytes, size, TEXT_WHOLE);
+			if (rc) {
+				port_set(port, &batch->failed, i);
+				return rc;
+			}
+		}
+	}
+	return 0;
+}
+
+/* The bytes that no thread decodes while the traps are there. Returns how many runs there were. */
+static int write_tails(struct port *port, struct sync_batch *batch)
+{
+	size_t trap = batch->isa->trap_length;
+	int runs = 0;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct sync_site *site = &batch->sites[i];
+		size_t k = 0;
+
+		while (k < site->length) {
+			size_t end = k;
+			int rc;
+
+			if (is_boundary(site, k)) {
+				k += trap;
+				continue;
+			}
+			while (end < site->length && !is_boundary(site, end))
+				end++;
+			rc = text_write(port, site->address + k, text_new(batch, site) + k, end - k,
+			                TEXT_PIECES);
+			if (rc) {
+				port_set(port, &batch->failed, i);
+				return rc;
+			}
+			runs++;
+			k = end;
+		}
+	}
+	return runs;
+}
+
+static int phases(struct port *port, struct sync_batch *batch)
+{
+	int rc = write_boundaries(port, batch, true);
+
+	if (!rc)
+		rc = text_synchronise(port, batch, PORT_POINT_SYNC_TRAPS);
+	if (!rc)
+		rc = write_tails(port, batch);
+	if (rc > 0)
+		rc = text_synchronise(port, batch, PORT_POINT_SYNC_TAILS);
+	if (!rc)
+		rc = write_boundaries(port, batch, false);
+	if (!rc)
+		rc = text_synchronise(port, batch, PORT_POINT_SYNC_HEADS);
+	return rc;
+}
+
+int sync_breakpoint(struct port *port, struct sync_batch *batch)
+{
+	int rc;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		if (sync_breakpoint_legal(port_caps(port), batch->isa, &batch->sites[i]))
+			continue;
+		port_set(port, &batch->failed, i);
+		return -EINVAL;
+	}
+	rc = text_compare(port, batch);
+	if (rc)
+		return rc;
+	rc = phases(port, batch);
+	if (rc) {
+		/* The same way back, from whatever is there: every mixture has its traps. */
+		batch->revert = !batch->revert;
+		(void)!phases(port, batch);
+		batch->revert = !batch->revert;
+	}
+	return rc;
+}

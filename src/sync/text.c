@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * text.c - one write with its three cache duties.
+ *
+ * The order that this file exists for (case alias-stale-dcache), where the D-cache is indexed by
+ * virtual address and the write goes through an alias:
+ *
+ *     wrong                                    right
+ *     store       alias: trap                  store       alias: trap
+ *     clean       alias   -> memory: trap      clean       alias   -> memory: trap
+ *     invalidate  I-cache                      invalidate  D-cache at the *execution* address
+ *     load        exec:  old, from a line      invalidate  I-cache
+ *                 that nobody dropped          load        exec: trap
+ *
+ * Linux's arm port cleaned the alias and invalidated the I-cache only; the next reader of the
+ * probed address saw what it had seen before.
+ */
+#include "sync/text.h"
+
+const uint8_t *text_old(const struct sync_batch *batch, const struct sync_site *site)
+{
+	return batch->revert ? site->patched : site->original;
+}
+
+const uint8_t *text_new(const struct sync_batch *batch, const struct sync_site *site)
+{
+	return batch->revert ? site->original : site->patched;
+}
+
+bool text_same(const uint8_t *a, const uint8_t *b, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (a[i] != b[i])
+			return false;
+	return true;
+}
+
+int text_compare(struct port *port, struct sync_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct sync_site *site = &batch->sites[i];
+		uint8_t now[SYNC_SITE_MAX];
+		int rc = port_read(port, site->address, now, site->length);
+
+		if (!rc && !text_same(now, text_old(batch, site), site->length))
+			rc = -EUCLEAN;
+		if (rc) {
+			port_set(port, &batch->failed, i);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+int text_write(struct port *port, uint64_t address, const uint8_t *bytes, size_t size,
+               enum text_how how)
+{
+	struct port_view view;
+	int rc = port_view_open(port, address, size, &view);
+
+	if (rc)
+		return rc;
+	if (how == TEXT_WHOLE)
+		rc = port_store(port, &view, address, bytes, size);
+	else
+		rc = port_write(port, &view, address, bytes, size);
+	port_point(port, PORT_POINT_CLEAN);
+	port_clean_written(port, &view, address, size);
+	port_view_close(port, &view);
+	port_point(port, PORT_POINT_DROP_READ);
+	port_drop_read(port, address, size);
+	port_point(port, PORT_POINT_DROP_EXECUTED);
+	port_drop_executed(port, address, size);
+	return rc;
+}
+
+void text_drop_local(struct port *port, const struct sync_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct sync_site *site = &batch->sites[i];
+
+		port_drop_read(port, site->address, site->length);
+		port_point(port, PORT_POINT_DROP_LOCAL);
+		port_drop_executed(port, site->address, site->length);
+	}
+}
+
+/* Taking the request and going on are context synchronisation events (port_run_on_all). */
+static void drop_on_core(struct port *port, uint32_t cores, void *arg)
+{
+	(void)cores;
+	text_drop_local(port, arg);
+}
+
+int text_synchronise(struct port *port, struct sync_batch *batch, enum port_point point)
+{
+	if (!port_caps(port)->maintenance_broadcast)
+		return port_run_on_all(port, drop_on_core, batch, batch->deadline_ns);
+	port_point(port, point);
+	return port_sync_cores(port);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* text.h - what the strategies share: comparing, one write with its duties. */
+#ifndef SUTURE_SYNC_TEXT_H
+#define SUTURE_SYNC_TEXT_H
+
+#include "sync/error.h"
+#include "sync/sync.h"
+
+/* What a site is, and what it shall be. */
+const uint8_t *text_old(const struct sync_batch *batch, const struct sync_site *site);
+const uint8_t *text_new(const struct sync_batch *batch, const struct sync_site *site);
+
+bool text_same(const uint8_t *a, const uint8_t *b, size_t size);
+
+/* Are all old bytes there? -EUCLEAN and batch->failed if not. */
+int text_compare(struct port *port, struct sync_batch *batch) port_must_check;
+
+/* Write and do the three duties as far as this core can: with one store, or in any pieces. */
+enum text_how { TEXT_WHOLE, TEXT_PIECES };
+int text_write(struct port *port, uint64_t address, const uint8_t *bytes, size_t size,
+               enum text_how how) port_must_check;
+
+/* The duties that each core has itself, where maintenance is not broadcast. */
+void text_drop_local(struct port *port, const struct sync_batch *batch);
+
+/* Everybody executes what text_write wrote; `point` is the one that stands before the step. */
+int text_synchronise(struct port *port, struct sync_batch *batch,
+                     enum port_point point) port_must_check;
+
+#endif
