@@ -91,24 +91,33 @@ static int run_strategy(struct port *port, struct sync_batch *batch,
 	}
 }
 
-/* What the trap path finds: complete before any later store to text. */
-static void announce(struct port *port, const struct patch_options *options, uint32_t phase)
+/*
+ * What the trap path finds from now on. Who sees the new generation sees the phase: an atomic
+ * addition would not be ordered like that.
+ *
+ *     patcher                               trap path
+ *     phase = APPLYING  … in the buffer
+ *     generation += 1   at once             generation: new
+ *                                           phase: GONE
+ *     phase visible, trap written           text: a trap; generation: the same; "not ours"
+ */
+static void tell_trap_path(struct port *port, const struct patch_options *options, uint32_t phase)
 {
+	uint32_t generation;
+
 	if (!options->traps)
 		return;
+	generation = port_load(port, &options->traps->generation);
 	port_set(port, &options->live->phase, phase);
-	port_add(port, &options->traps->generation, 1);
-	port_point(port, PORT_POINT_ANNOUNCE);
-	port_complete(port);
+	port_set(port, &options->traps->generation, generation + 1);
 }
 
-/* Traps of these sites may still be on their way; text and sites agree. */
-static void settle(struct port *port, const struct patch_options *options, uint32_t phase)
+/* All of it before the first trap. */
+static void announce(struct port *port, const struct patch_options *options, uint32_t phase)
 {
-	if (!options->traps)
-		return;
-	port_set(port, &options->live->phase, phase);
-	port_add(port, &options->traps->generation, 1);
+	tell_trap_path(port, options, phase);
+	port_point(port, PORT_POINT_ANNOUNCE);
+	port_complete(port);
 }
 
 /* The text that the protocol itself executes is never touched (case self-patching). */
@@ -148,7 +157,7 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 		port_set(port, &registry->state, PATCH_APPLIED);
 	/* A site that could not even be taken back is known to the trap path for good. */
 	if (!rc || patch_count(port, registry) == 0)
-		settle(port, options, rc ? PATCH_GONE : PATCH_LIVE);
+		tell_trap_path(port, options, rc ? PATCH_GONE : PATCH_LIVE);
 	port_unlock(port);
 	if (failed)
 		*failed = port_load(port, &batch.failed);
@@ -168,12 +177,24 @@ int patch_revert(struct port *port, const struct patch_registry *registry,
 	announce(port, options, PATCH_REVERTING);
 	rc = run_strategy(port, &batch, registry, options);
 	/* -EBUSY: the text is restored. */
-	settle(port, options, rc && rc != -EBUSY ? PATCH_LIVE : PATCH_GONE);
+	tell_trap_path(port, options, rc && rc != -EBUSY ? PATCH_LIVE : PATCH_GONE);
 	port_unlock(port);
 	if (!rc && options->traps) {
 		port_point(port, PORT_POINT_GRACE);
 		rc = port_grace(port, options->deadline_ns) ? -EBUSY : 0;
 	}
+	return rc;
+}
+
+int patch_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
+                  const struct port_pages *pages, uint64_t deadline_ns)
+{
+	int rc = port_lock(port, deadline_ns);
+
+	if (rc)
+		return rc;
+	rc = sync_publish(port, address, bytes, size, pages);
+	port_unlock(port);
 	return rc;
 }
 

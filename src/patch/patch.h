@@ -55,7 +55,7 @@ struct patch_live {
 
 struct patch_traps {
 	const struct isa *isa;
-	uint32_t generation; /* shared; every coming and going */
+	uint32_t generation; /* shared; every coming and going; written under the lock */
 	uint32_t count;
 	struct patch_live *live; /* fixed; an entry is free if its phase is PATCH_GONE */
 };
@@ -108,6 +108,15 @@ int patch_apply(struct port *port, struct patch_registry *registry,
  */
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options) port_must_check;
+
+/*
+ * Put code into memory that nobody executes: JIT output, an out-of-line slot, an exception vector.
+ * `pages` (may be NULL) is mapped between writing and flushing, if the execution address does not
+ * exist before. On return 0 every core that goes there executes the new code. -ETIMEDOUT: the lock
+ * was not free in time; nothing written.
+ */
+int patch_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
+                  const struct port_pages *pages, uint64_t deadline_ns) port_must_check;
 
 /* Number of sites at which at least one byte is ours now. */
 int patch_count(struct port *port, const struct patch_registry *registry) port_must_check;

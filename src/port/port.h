@@ -173,8 +173,10 @@ int port_forget(struct port *port, const struct port_range *ranges, size_t n) po
 /* What each core runs in a rendezvous; `cores` is how many do. */
 typedef void (*port_core_fn)(struct port *port, uint32_t cores, void *arg);
 /*
- * Run fn once on every core, the caller's included, in a context of its own that is a context
- * synchronisation event on entry and on return. Only with cores_arrive.
+ * Run fn once on every core, the caller's included. What the caller did before is visible to fn (a
+ * barrier stands before the interrupt is sent). No context synchronisation event is promised: on
+ * the caller's core there is no exception, and on RISC-V an exception is none. Only with
+ * cores_arrive.
  *
  * 0: all have returned from fn. -ETIMEDOUT: some did not begin within `deadline_ns`, and never
  * will; all that began have returned.
@@ -234,8 +236,7 @@ int port_grace(struct port *port, uint64_t deadline_ns) port_must_check;
 /* ---- traps ---- */
 
 /* Called in the context of a thread that took a trap at `pc`, the address of the trap instruction
- * whatever the machine reports; returns where it goes on, or 0 if the trap is none of ours. Taking
- * a trap and going on are context synchronisation events. */
+ * whatever the machine reports; returns where it goes on, or 0 if the trap is none of ours. */
 typedef uint64_t (*port_trap_fn)(struct port *port, uint64_t pc, void *arg);
 int port_trap_attach(struct port *port, port_trap_fn handler, void *arg) port_must_check;
 void port_trap_detach(struct port *port);

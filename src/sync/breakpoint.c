@@ -25,6 +25,15 @@ static bool is_boundary(const struct sync_site *site, size_t k)
 	return k == 0 || ((unsigned)site->boundaries >> k & 1);
 }
 
+/* May a trap take the place of the instruction, and the other way round, while it is executed?
+ * Where instructions are words, old and new must both be of those that may (A64: BRK for ADD may
+ * not); of bytes, one is always whole. */
+static bool replaceable(const struct isa *isa, const uint8_t *code, uint64_t address)
+{
+	return isa->unit == 1 || (isa->hotpatch_safe(code, isa->trap, isa->trap_length, address) &&
+	                          isa->hotpatch_safe(isa->trap, code, isa->trap_length, address));
+}
+
 bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
                            const struct sync_site *site)
 {
@@ -36,6 +45,9 @@ bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
 		if ((site->address + k) % isa->trap_length || k + isa->trap_length > site->length)
 			return false;
 		if (k && !isa->is_trap(site->patched + k, site->length - k))
+			return false;
+		if (!replaceable(isa, site->original + k, site->address + k) ||
+		    !replaceable(isa, site->patched + k, site->address + k))
 			return false;
 	}
 	return true;

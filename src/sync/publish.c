@@ -22,6 +22,7 @@ static void drop_range(struct port *port, uint32_t cores, void *arg)
 	port_drop_read(port, range->start, range->end - range->start);
 	port_point(port, PORT_POINT_DROP_LOCAL);
 	port_drop_executed(port, range->start, range->end - range->start);
+	port_sync_self(port);
 }
 
 int sync_publish(struct port *port, uint64_t address, const void *bytes, size_t size,

@@ -85,11 +85,11 @@ void text_drop_local(struct port *port, const struct sync_batch *batch)
 	}
 }
 
-/* Taking the request and going on are context synchronisation events (port_run_on_all). */
 static void drop_on_core(struct port *port, uint32_t cores, void *arg)
 {
 	(void)cores;
 	text_drop_local(port, arg);
+	port_sync_self(port);
 }
 
 int text_synchronise(struct port *port, struct sync_batch *batch, enum port_point point)

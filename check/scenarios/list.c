@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#include "check/scenarios/list.h"
+
+const struct scenario *const scenarios[] = {
+        /* the cases of DESIGN.md, in its order */
+        &scenario_alias,
+        &scenario_publish,
+        &scenario_nosync_sequence,
+        &scenario_everybody,
+        &scenario_before_quiescent,
+        &scenario_arrival,
+        &scenario_late_trap,
+        &scenario_exception,
+        &scenario_self,
+        &scenario_deferred,
+        &scenario_endian,
+        &scenario_halves,
+        &scenario_key_toggle,
+        /* and what else people do */
+        &scenario_key_breakpoint,
+        &scenario_key_quiesce,
+        &scenario_batch,
+        &scenario_two_patchers,
+        &scenario_foreign,
+        &scenario_failure,
+        &scenario_hook,
+        &scenario_hook_quiesce,
+        &scenario_hook_stopped,
+        &scenario_stragglers,
+        &scenario_straddle,
+        &scenario_never_stops,
+        &scenario_probe_cycle,
+        &scenario_handover,
+        &scenario_trap_meanwhile,
+        &scenario_reclaim,
+        &scenario_slot,
+        &scenario_jit,
+};
+const unsigned scenarios_count = sizeof(scenarios) / sizeof(scenarios[0]);
+
+const char *scenario_name(const struct scenario *scenario)
+{
+	return scenario->name;
+}
+
+const char *scenario_what(const struct scenario *scenario)
+{
+	return scenario->what;
+}
+
+const char *scenario_case(const struct scenario *scenario)
+{
+	return scenario->subject;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trace.c - the way to a violation in words: what a core does, and what the places in the machine
+ * may hold after it, where that has changed.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include "check/explore.h"
+
+int trace_open(struct trace *trace, const struct world *world)
+{
+	*trace = (struct trace){.cores = world->threads};
+	for (unsigned i = 0; i < world->threads && i < TRACE_CORES_MAX; i++)
+		snprintf(trace->role[i], sizeof(trace->role[i]), "%s", world->thread[i].role);
+	return 0;
+}
+
+/* What a content of a line is, in terms of its sites. */
+static void name_content(const struct port *port, unsigned index, const uint8_t *bytes, char *out,
+                         size_t size)
+{
+	const struct world *world = port->world;
+	uint32_t start = world->line_address[index];
+	size_t at = 0;
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < world->sites; i++) {
+		const struct world_site *site = &world->site[i];
+		bool old = true, new = true, any = false;
+		uint8_t here[16];
+		unsigned n = 0;
+		const char *name = "torn";
+
+		for (unsigned k = 0; k < site->length; k++) {
+			uint32_t offset = site->address + k - start;
+
+			if (offset >= WORLD_LINE)
+				continue;
+			any = true;
+			here[n++] = bytes[offset];
+			old = old && bytes[offset] == site->original[k];
+			new = new &&bytes[offset] == site->patched[k];
+		}
+		if (!any)
+			continue;
+		if (old)
+			name = "old";
+		else if (n >= world->isa->trap_length && world->isa->is_trap(here, n))
+			name = "trap";
+		else if (new)
+			name = "new";
+		if (at + 1 < size)
+			at += (size_t)snprintf(out + at, size - at, "%s%s", at ? "+" : "", name);
+	}
+	if (at == 0)
+		snprintf(out, size, "%s",
+		         world->line_had_life[index] &&
+		                         memcmp(bytes, world->line_earlier[index], WORLD_LINE) == 0
+		                 ? "stale bytes"
+		         : memcmp(bytes, world->line_first[index], WORLD_LINE) == 0 ? "first code"
+		                                                                    : "new code");
+}
+
+/* The contents from `floor` on, each once. */
+static void name_range(const struct port *port, unsigned index, const struct model_line *line,
+                       unsigned floor, struct trace_change *change)
+{
+	size_t at = 0;
+
+	change->holds[0] = '\0';
+	change->stale = false;
+	for (unsigned v = floor; v < line->count; v++) {
+		char name[32];
+		bool again = false;
+
+		for (unsigned w = floor; w < v; w++)
+			again = again || line->content[w] == line->content[v];
+		if (line->content[v] != line->content[line->count - 1u])
+			change->stale = true;
+		if (again)
+			continue;
+		name_content(port, index, port->contents[line->content[v]], name, sizeof(name));
+		if (at + 1 < sizeof(change->holds))
+			at += (size_t)snprintf(change->holds + at, sizeof(change->holds) - at,
+			                       "%s%s", at ? " or " : "", name);
+	}
+}
+
+/* Everything worth telling of one line; the same places in the same order for any state. */
+static unsigned describe_line(const struct port *port, unsigned index,
+                              const struct model_line *line, struct trace_change *out)
+{
+	const struct machine *m = port->machine;
+	const struct world *world = port->world;
+	bool apart = m->data.index == MACHINE_VIVT ||
+	             (m->data.index == MACHINE_VIPT && m->data.colours > 1);
+	unsigned n = 0;
+	char where[16] = "";
+
+	if (world->lines > 1)
+		snprintf(where, sizeof(where), " of %#x", world->line_address[index]);
+	if (apart) {
+		snprintf(out[n].place, sizeof(out[n].place), "D-cache, alias%s", where);
+		name_range(port, index, line,
+		           line->dirty && line->dirty_alias ? line->count - 1u : line->read[1],
+		           &out[n++]);
+		snprintf(out[n].place, sizeof(out[n].place), "D-cache, exec%s", where);
+		name_range(port, index, line, line->read[0], &out[n++]);
+	} else {
+		snprintf(out[n].place, sizeof(out[n].place), "data%s", where);
+		name_range(port, index, line, line->count - 1u, &out[n++]);
+	}
+	if (!m->fetch_from_data) {
+		snprintf(out[n].place, sizeof(out[n].place), "memory%s", where);
+		name_range(port, index, line, line->unified, &out[n++]);
+	}
+	for (unsigned i = 0; i < world->cpus; i++) {
+		if (!m->instruction_coherent) {
+			snprintf(out[n].place, sizeof(out[n].place), "I-cache %u%s", i, where);
+			name_range(port, index, line, line->cached[i], &out[n++]);
+		}
+		snprintf(out[n].place, sizeof(out[n].place), "fetched %u%s", i, where);
+		name_range(port, index, line, line->fetched[i], &out[n++]);
+	}
+	return n;
+}
+
+enum { PLACES = 3 + 2 * MODEL_CPUS };
+
+static void add_changes(struct trace_row *row, const struct port *port,
+                        const struct model_state *before, const struct model_state *after)
+{
+	for (unsigned i = 0; i < port->world->lines; i++) {
+		struct trace_change old[PLACES], new[PLACES];
+		unsigned n = describe_line(port, i, &before->line[i], old);
+
+		describe_line(port, i, &after->line[i], new);
+		for (unsigned k = 0; k < n && row->count < TRACE_CHANGES_MAX; k++)
+			if (strcmp(old[k].holds, new[k].holds) != 0)
+				row->changes[row->count++] = new[k];
+	}
+}
+
+int trace_add(struct trace *trace, const struct port *port, const struct model_state *before,
+              const struct model_state *after, int core)
+{
+	struct trace_row *rows = realloc(trace->rows, (trace->count + 1) * sizeof(*rows));
+	struct trace_row *row;
+
+	if (!rows)
+		return -ENOMEM;
+	trace->rows = rows;
+	row = &rows[trace->count++];
+	memset(row, 0, sizeof(*row));
+	row->core = core;
+	snprintf(row->what, sizeof(row->what), "%.*s", (int)sizeof(row->what) - 1,
+	         port->told[0] ? port->told : "goes on");
+	add_changes(row, port, before, after);
+	return 0;
+}
+
+void trace_finish(struct trace *trace, const char *property)
+{
+	snprintf(trace->property, sizeof(trace->property), "%s", property);
+	if (trace->count)
+		trace->rows[trace->count - 1].violation = true;
+}
+
+void trace_free(struct trace *trace)
+{
+	free(trace->rows);
+	*trace = (struct trace){0};
+}
+
+const char *trace_keep(const char *text)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static char kept[16][120];
+	static unsigned count;
+	const char *result = "the model can not go on";
+
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; i < count; i++)
+		if (strcmp(kept[i], text) == 0)
+			result = kept[i];
+	if (result != kept[0] && count < 16 && strcmp(result, text) != 0) {
+		snprintf(kept[count], sizeof(kept[count]), "%s", text);
+		result = kept[count++];
+	}
+	pthread_mutex_unlock(&lock);
+	return result;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * line.c - what data reads and instruction fetches may find in a line of text.
+ *
+ * Caches fill and evict whenever they like. So instead of their contents, the model keeps for each
+ * place the *oldest* content that may still be there; a reader gets that one or any later. Filling
+ * early, evicting, prefetching are then no steps of their own, and nothing is lost: a place that
+ * may hold content i at some time may have been filled when i was newest.
+ *
+ *     content   0      1      2      3          (in the order of the stores, at the D-cache)
+ *                      ^      ^
+ *                      |      unified: written back at least up to here
+ *                      cached[1]: the I-cache of CPU 1 may hold 1, 2 or 3
+ *
+ * 3 is possible, too: a dirty line may have been evicted by itself.
+ */
+#include <string.h>
+#include "port/model/model.h"
+
+unsigned model_content(struct port *port, const uint8_t bytes[WORLD_LINE])
+{
+	unsigned i = 0;
+
+	while (i < port->contents_count && memcmp(port->contents[i], bytes, WORLD_LINE) != 0)
+		i++;
+	if (i == MODEL_CONTENTS) {
+		model_fault(port, "too many different contents of a line");
+		return 0;
+	}
+	if (i == port->contents_count)
+		memcpy(port->contents[port->contents_count++], bytes, WORLD_LINE);
+	return i;
+}
+
+int model_line_at(const struct port *port, uint32_t address)
+{
+	address &= ~WORLD_ALIAS;
+	for (unsigned i = 0; i < port->world->lines; i++)
+		if (address - port->world->line_address[i] < WORLD_LINE)
+			return (int)i;
+	return -1;
+}
+
+/* Do the two addresses of a line have places of their own in this cache? */
+static bool aliases(const struct machine_cache *cache)
+{
+	return cache->index == MACHINE_VIVT || (cache->index == MACHINE_VIPT && cache->colours > 1);
+}
+
+static unsigned newest(const struct model_line *line)
+{
+	return line->count - 1u;
+}
+
+static void unify(struct model_line *line)
+{
+	line->unified = (uint8_t)newest(line);
+	line->dirty = line->dirty_alias = 0;
+}
+
+void model_line_store(struct port *port, struct model_state *state, unsigned index, unsigned cpu,
+                      bool alias, const struct model_piece *piece)
+{
+	struct model_line *line = &state->line[index];
+	unsigned place = aliases(&port->machine->data) && alias, base = newest(line);
+	uint8_t bytes[WORLD_LINE];
+
+	if (line->dirty && line->dirty_alias != place) {
+		model_violated(port, "two addresses of one cache line are written at once: one "
+		                     "write is lost");
+		return;
+	}
+	/* The write hits what the cache holds for this address, stale or not. */
+	if (!line->dirty && line->read[place] < base)
+		base = line->read[place] + model_choose(port, base - line->read[place] + 1u);
+	memcpy(bytes, port->contents[line->content[base]], WORLD_LINE);
+	for (unsigned i = 0; i < WORLD_LINE; i++)
+		if (piece->mask >> i & 1)
+			bytes[i] = piece->bytes[i];
+	if (line->count == MODEL_VERSIONS) {
+		model_fault(port, "too many contents of one line at once");
+		return;
+	}
+	line->content[line->count++] = (uint8_t)model_content(port, bytes);
+	line->read[place] = (uint8_t)newest(line);
+	line->dirty = (uint8_t)(cpu + 1);
+	line->dirty_alias = (uint8_t)place;
+	if (port->machine->fetch_from_data)
+		unify(line);
+}
+
+void model_line_read(struct port *port, struct model_state *state, unsigned index, unsigned cpu,
+                     bool alias, uint8_t bytes[WORLD_LINE])
+{
+	struct model_line *line = &state->line[index];
+	unsigned place = aliases(&port->machine->data) && alias, from = newest(line);
+	const struct model_cpu *c = &state->cpu[cpu];
+
+	if (aliases(&port->machine->data) && !(line->dirty && line->dirty_alias == place))
+		from = line->read[place] + model_choose(port, from - line->read[place] + 1u);
+	if (aliases(&port->machine->data))
+		line->read[place] = (uint8_t)from;
+	memcpy(bytes, port->contents[line->content[from]], WORLD_LINE);
+	/* Its own stores that are still on their way. */
+	for (unsigned i = 0; i < c->stores; i++) {
+		const struct model_store *store = &c->store[i];
+		const struct model_piece *piece = &port->pieces[store->value];
+
+		if (store->kind != 1 || store->index != index)
+			continue;
+		for (unsigned k = 0; k < WORLD_LINE; k++)
+			if (piece->mask >> k & 1)
+				bytes[k] = piece->bytes[k];
+	}
+}
+
+/* Does maintenance by this CPU at this address reach the dirty line? */
+static bool reaches(const struct port *port, const struct model_line *line, unsigned cpu,
+                    bool alias)
+{
+	bool place = aliases(&port->machine->data) && alias;
+
+	return line->dirty && line->dirty_alias == place &&
+	       (port->machine->broadcast || line->dirty == cpu + 1);
+}
+
+void model_line_clean(struct port *port, struct model_line *line, unsigned cpu, bool alias)
+{
+	if (reaches(port, line, cpu, alias))
+		unify(line);
+}
+
+/* Clean and invalidate: a write must not be lost. */
+void model_line_drop_read(struct port *port, struct model_line *line, unsigned cpu, bool alias)
+{
+	bool place = aliases(&port->machine->data) && alias;
+
+	if (reaches(port, line, cpu, alias))
+		unify(line);
+	if (line->read[place] < line->unified)
+		line->read[place] = line->unified;
+}
+
+unsigned model_line_floor(const struct port *port, const struct model_line *line, unsigned cpu)
+{
+	(void)port;
+	return line->fetched[cpu];
+}
+
+void model_line_drop_executed(struct port *port, struct model_state *state, unsigned index,
+                              unsigned cpu, bool alias)
+{
+	struct model_line *line = &state->line[index];
+
+	/* By another address than the one that is executed: another place. */
+	if (aliases(&port->machine->instruction) && alias)
+		return;
+	for (unsigned i = 0; i < port->world->cpus; i++) {
+		if (i != cpu && !port->machine->broadcast)
+			continue;
+		if (line->cached[i] < line->unified)
+			line->cached[i] = line->unified;
+		if (line->fetched[i] >= line->cached[i])
+			continue;
+		if (!port->machine->fetch_ahead)
+			line->fetched[i] = line->cached[i];
+		else if (port->machine->fetch_ahead != MACHINE_FETCH_UNBOUNDED)
+			state->cpu[i].ahead = port->machine->fetch_ahead;
+	}
+}
+
+/* A context synchronisation event: what was fetched ahead is thrown away. */
+void model_synchronise(struct port *port, struct model_state *state, unsigned cpu)
+{
+	state->cpu[cpu].ahead = 0;
+	for (unsigned i = 0; i < port->world->lines; i++) {
+		struct model_line *line = &state->line[i];
+
+		if (port->machine->instruction_coherent)
+			line->cached[cpu] = (uint8_t)newest(line);
+		line->fetched[cpu] = line->cached[cpu];
+	}
+}
+
+void model_exception(struct port *port, struct model_state *state, unsigned cpu)
+{
+	if (port->machine->exceptions_synchronise)
+		model_synchronise(port, state, cpu);
+}
+
+static void settle(struct port *port, struct model_line *line, unsigned cpus)
+{
+	uint8_t keep[MODEL_VERSIONS] = {0}, moved[MODEL_VERSIONS], n = 0;
+	uint8_t *floors[3 + 2 * MODEL_CPUS];
+	unsigned count = 0, lowest;
+
+	floors[count++] = &line->unified;
+	floors[count++] = &line->read[0];
+	floors[count++] = &line->read[1];
+	for (unsigned i = 0; i < cpus; i++) {
+		if (port->machine->instruction_coherent)
+			line->cached[i] = (uint8_t)newest(line);
+		floors[count++] = &line->cached[i];
+		floors[count++] = &line->fetched[i];
+	}
+	/* Physically indexed: an address has no place of its own that could be stale. */
+	if (!aliases(&port->machine->data))
+		line->read[0] = line->read[1] = (uint8_t)newest(line);
+	lowest = newest(line);
+	for (unsigned i = 0; i < count; i++)
+		lowest = *floors[i] < lowest ? *floors[i] : lowest;
+	/* Equal neighbours are one content. */
+	for (unsigned i = 0; i < line->count; i++) {
+		bool fresh = i >= lowest && (n == 0 || line->content[i] != keep[n - 1]);
+
+		if (fresh)
+			keep[n++] = line->content[i];
+		moved[i] = (uint8_t)(n ? n - 1 : 0);
+	}
+	for (unsigned i = 0; i < count; i++)
+		*floors[i] = moved[*floors[i]];
+	line->count = n;
+	memset(line->content, 0, sizeof(line->content));
+	memcpy(line->content, keep, n);
+	if (line->dirty && line->unified == n - 1)
+		line->dirty = line->dirty_alias = 0;
+}
+
+void model_lines_settle(struct port *port, struct model_state *state)
+{
+	for (unsigned i = 0; i < port->world->lines; i++)
+		settle(port, &state->line[i], port->world->cpus);
+}
