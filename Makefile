@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 #
-#   make            build/suture, build/libsuture.a, build/libsuture.so
+#   make            build/suture, build/suture-check, build/libsuture.a, build/libsuture.so
 #   make run        count three functions of a live redis-server (installs what is missing)
 #   make check      all tests (installs what is missing)
 #   make bench      figures beside those of a kernel uprobe, taken in the same run
 #   make torture    long campaigns
+#   make check-mutants   each port call of the protocol left out: suture-check must miss it
 #   make install    to $(DESTDIR)$(PREFIX)
 #
 # CC=clang, WERROR=1 and SANITIZE=address,undefined do what they say; build trees other than the
@@ -38,9 +39,17 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
 HEADERS  := $(wildcard include/suture/*.h)
 
-all: $(B)/suture $(B)/libsuture.a $(B)/libsuture.so
+# suture-check: the protocol's sources as they are, compiled for the simulated machine.
+PROTOCOL_SRC := $(sort $(wildcard src/sync/*.c src/patch/*.c))
+CHECK_SRC    := $(sort $(wildcard src/port/model/*.c check/*.c check/scenarios/*.c))
+CHECK_OBJ    := $(PROTOCOL_SRC:%.c=$(B)/model/%.o) $(CHECK_SRC:%.c=$(B)/model/%.o) \
+                $(B)/model/sources.o
+ISA_OBJ       := $(patsubst %.c,$(B)/%.o,$(wildcard src/isa/*.c))
+CHECK_INCLUDE := -Iinclude -Isrc -Isrc/port/model -I.
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d)
+all: $(B)/suture $(B)/suture-check $(B)/libsuture.a $(B)/libsuture.so
+
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
 
 $(B)/%.o: %.c Makefile | deps-build
 	@mkdir -p $(@D)
@@ -63,6 +72,22 @@ $(B)/libsuture.so: $(LIB_OBJ) libsuture.map
 $(B)/suture: $(CLI_OBJ) $(B)/libsuture.a
 	$(CC) $(CFLAGS) $(OURS) -o $@ $^ $(LIBS) $(CLI_LIBS)
 
+$(B)/model/%.o: %.c Makefile | deps-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) $(CHECK_INCLUDE) -c $< -o $@
+
+# What the report names as checked is what the link is made of.
+$(B)/model/sources.c: $(PROTOCOL_SRC) Makefile
+	@mkdir -p $(@D)
+	@{ echo '#include "check/check.h"'; echo 'const char *const check_sources[] = {'; \
+	   printf '"%s",\n' $(PROTOCOL_SRC); echo '0};'; } > $@
+
+$(B)/model/sources.o: $(B)/model/sources.c
+	$(CC) $(CFLAGS) $(OURS) $(CHECK_INCLUDE) -c $< -o $@
+
+$(B)/suture-check: $(CHECK_OBJ) $(ISA_OBJ)
+	$(CC) $(CFLAGS) $(OURS) -o $@ $^ -lZydis -ljansson -lpthread
+
 # --- packages -------------------------------------------------------------------------------
 # `deps-NAME` installs the packages of that group if one is missing; see tools/deps.
 deps-build deps-run deps-check deps-bench: deps-%:
@@ -78,12 +103,12 @@ run: deps-run all
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 	           $(DESTDIR)$(PREFIX)/include/suture $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 755 $(B)/suture $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(B)/suture $(B)/suture-check $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libsuture.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/libsuture.so $(DESTDIR)$(PREFIX)/lib/libsuture.so.0
 	ln -sf libsuture.so.0 $(DESTDIR)$(PREFIX)/lib/libsuture.so
 	install -m 644 $(HEADERS) $(DESTDIR)$(PREFIX)/include/suture/
-	install -m 644 man/suture.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 man/suture.1 man/suture-check.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' suture.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/suture.pc
 
 format:

@@ -34,6 +34,7 @@ struct mutant {
 	unsigned point;       /* enum port_point that is left out, or 0 */
 	unsigned variant;     /* otherwise: what the scenario's threads do instead */
 	bool historical;      /* a bug that was in the field; false: an ordering point */
+	bool harmless;        /* it holds: the step is not needed on this machine */
 };
 extern const struct mutant mutants[];
 extern const unsigned mutants_count;
@@ -58,7 +59,7 @@ struct trace_change {
 
 struct trace_row {
 	int core;       /* -1: the machine */
-	char what[120]; /* "writes trap through the alias" */
+	char what[240]; /* "writes trap through the alias" */
 	struct trace_change changes[TRACE_CHANGES_MAX];
 	unsigned count;
 	bool violation; /* the last row */
@@ -78,6 +79,7 @@ struct check_job {
 	const struct machine *machine;
 	const struct scenario *scenario;
 	const struct mutant *mutant; /* or NULL: as shipped */
+	unsigned broken_rule;        /* of the machine (port/model/rule.h), for a test; or 0 */
 };
 
 struct check_result {
@@ -93,6 +95,7 @@ struct check_result {
 struct check_limits {
 	uint32_t states; /* 0: 50,000,000 */
 	uint64_t memory; /* bytes for one job, 0: 900 MiB */
+	uint64_t hash;   /* bits of the hashes that are used, for a test; 0: all */
 };
 
 /* Reentrant: several jobs may run in several threads. */

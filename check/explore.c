@@ -265,17 +265,25 @@ static int retrace(struct search *s, uint32_t last, uint32_t ordinal, struct tra
 
 /* ---- a search ---- */
 
-static int search_open(struct search *s, const struct world *world)
+static void open_table(struct intern *table, size_t size, const struct check_limits *limits)
+{
+	intern_open(table, size);
+	if (limits && limits->hash)
+		table->hash_mask = limits->hash;
+}
+
+static int search_open(struct search *s, const struct world *world,
+                       const struct check_limits *limits)
 {
 	*s = (struct search){.world = world, .port = malloc(sizeof(*s->port))};
 	if (!s->port)
 		return -ENOMEM;
-	intern_open(&s->line, sizeof(struct model_line));
-	intern_open(&s->cpu, sizeof(struct model_cpu));
-	intern_open(&s->thread, sizeof(struct model_thread));
-	intern_open(&s->rest, sizeof(struct model_rest));
-	intern_open(&s->states,
-	            sizeof(uint32_t) * (world->lines + world->cpus + world->threads + 1));
+	open_table(&s->line, sizeof(struct model_line), limits);
+	open_table(&s->cpu, sizeof(struct model_cpu), limits);
+	open_table(&s->thread, sizeof(struct model_thread), limits);
+	open_table(&s->rest, sizeof(struct model_rest), limits);
+	open_table(&s->states, sizeof(uint32_t) * (world->lines + world->cpus + world->threads + 1),
+	           limits);
 	return model_open(s->port, world);
 }
 
@@ -338,7 +346,7 @@ static void run(struct search *s, const struct check_limits *limits, struct chec
 		return;
 	result->reason = NULL;
 	result->verdict = VERDICT_HOLDS;
-	if (number != UINT32_MAX)
+	if (number != UINT32_MAX && model_rule(s->world, RULE_ENDS))
 		refute(s, result, number, UINT32_MAX,
 		       "from here on some core waits for ever: no way leads to the end");
 }
@@ -357,7 +365,7 @@ void explore(const struct world *world, const struct check_limits *limits,
 	double start = now_ms();
 	struct search s;
 
-	if (search_open(&s, world)) {
+	if (search_open(&s, world, limits)) {
 		result->verdict = VERDICT_INCOMPLETE;
 		result->reason = "out of memory";
 	} else {

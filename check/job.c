@@ -11,7 +11,7 @@ static enum verdict expected_of(const struct check_job *job)
 
 	if (mutant && strcmp(mutant->scenario, job->scenario->name) == 0 &&
 	    strcmp(mutant->machine, job->machine->name) == 0)
-		return VERDICT_REFUTED;
+		return mutant->harmless ? VERDICT_HOLDS : VERDICT_REFUTED;
 	return VERDICT_HOLDS;
 }
 
@@ -25,7 +25,10 @@ void check_run(const struct check_job *job, const struct check_limits *limits,
 	if (job->scenario->absent)
 		result->reason = job->scenario->absent(job->machine);
 	if (result->reason) {
-		result->verdict = result->expected = VERDICT_NOT_APPLICABLE;
+		result->verdict = VERDICT_NOT_APPLICABLE;
+		/* Part of the scenario's definition; but a mutant is placed where it exists. */
+		if (!job->mutant)
+			result->expected = VERDICT_NOT_APPLICABLE;
 		free(world);
 		return;
 	}
@@ -36,6 +39,7 @@ void check_run(const struct check_job *job, const struct check_limits *limits,
 	}
 	world->machine = job->machine;
 	world->isa = job->machine->isa;
+	world->broken = job->broken_rule;
 	if (job->mutant) {
 		world->without = job->mutant->point;
 		world->variant = job->mutant->variant;

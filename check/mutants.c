@@ -11,6 +11,11 @@
 		.name = mutant_name, .what = sentence, .scenario = on_scenario,                    \
 		.machine = on_machine, .point = PORT_POINT_##id                                    \
 	}
+#define HARMLESS(field, id, mutant_name, on_scenario, on_machine, sentence)                        \
+	{                                                                                          \
+		.name = mutant_name, .what = sentence, .scenario = on_scenario,                    \
+		.machine = on_machine, .field = id, .harmless = true                               \
+	}
 #define HISTORY(id, mutant_name, on_scenario, on_machine, sentence)                                \
 	{                                                                                          \
 		.name = mutant_name, .what = sentence, .scenario = on_scenario,                    \
@@ -56,16 +61,32 @@ const struct mutant mutants[] = {
                 "executed"),
         HISTORY(COMPARE_NOTHING, "compare-nothing", "foreign-bytes", "cortex-a53",
                 "the old bytes are not compared"),
+        HISTORY(ICACHE_ONLY, "icache-only", "visible-everywhere", "cortex-a53",
+                "the I-cache is invalidated, and fills from memory while the D-cache has the new "
+                "code"),
+        HARMLESS(variant, VARIANT_ICACHE_ONLY, "icache-only-idc", "visible-everywhere",
+                 "neoverse-n1-erratum", "the same where fetch finds what the D-cache holds"),
+        HISTORY(MEMCPY, "memcpy-one-word", "visible-everywhere", "cortex-a53",
+                "one aligned word that may be changed while it is executed, but written with "
+                "memcpy"),
+        HISTORY(SYNC_MASKED, "interrupt-while-masked", "everybody-patches", "cortex-a53",
+                "the patcher interrupts cores that wait for it with interrupts masked"),
+        HISTORY(NO_ROLLBACK, "no-rollback", "batch-fails", "cortex-a53",
+                "a batch that fails in the middle is left as it is"),
         /* what is left out */
         POINT(LOCK, "without-lock", "two-patchers", "cortex-a53", "no lock is taken"),
         POINT(CLEAN, "without-clean", "alias-stale-dcache", "kirkwood",
               "what was written is not written back (duty 1)"),
+        POINT(CLOSE, "without-close", "batch-of-two", "kirkwood",
+              "the D-cache keeps the alias, whose address next stands for other text"),
         POINT(DROP_READ, "without-drop-read", "alias-stale-dcache", "kirkwood",
               "D-cache lines at the execution address are kept (duty 2)"),
         POINT(DROP_EXECUTED, "without-drop-executed", "visible-everywhere", "cortex-a53",
               "I-cache lines are kept (duty 3)"),
         POINT(DROP_EXECUTED, "erratum-1542419", "visible-everywhere", "neoverse-n1-erratum",
               "the I-cache is believed to be coherent, as the hardware says"),
+        HARMLESS(point, PORT_POINT_DROP_EXECUTED, "without-drop-executed-dic", "visible-everywhere",
+                 "neoverse-n1", "duty 3, where I-caches follow the D-cache"),
         POINT(SYNC, "without-sync", "visible-everywhere", "neoverse-n1",
               "nosync without a context synchronisation event on the other cores"),
         POINT(SYNC_TRAPS, "without-sync-traps", "hook", "x86-64",
@@ -91,6 +112,8 @@ const struct mutant mutants[] = {
               "cores leave without a context synchronisation event"),
         POINT(ANNOUNCE, "without-announce", "key-breakpoint", "cortex-a53",
               "the trap may be visible before the registry is"),
+        HARMLESS(point, PORT_POINT_ANNOUNCE, "without-announce-tso", "key-breakpoint", "x86-64",
+                 "the same where stores become visible in their order"),
         POINT(GRACE, "without-grace", "slot-reclaimed", "x86-64",
               "an out-of-line slot is given back while somebody is on the way to it"),
 };

@@ -38,10 +38,8 @@ unsigned insn_length(const struct world *world);
 
 /* Map a line that holds `bytes`. */
 void line_add(struct world *world, uint32_t address);
-/* What memory holds at first; the line exists. */
+/* What memory holds at first, and caches may. */
 void text_put(struct world *world, uint32_t address, const void *bytes, unsigned size);
-/* What it held in an earlier life, of which caches may still have a copy. */
-void text_earlier(struct world *world, uint32_t address, const void *bytes, unsigned size);
 
 /* The k-th ordinary instruction: no branch, not one that may be changed while it is executed. */
 unsigned insn_plain(const struct world *world, unsigned k, uint8_t *out);
@@ -91,7 +89,7 @@ struct kit {
 	struct patch_live live[2];
 	struct patch_detour detours[2];
 	struct patch_registry *registry[2];
-	struct port_range clear[1];
+	struct port_range clear[1], vacate[1];
 	struct world *world;
 	uint32_t second;   /* offset of the second instruction of a hook */
 	uint32_t loop;     /* where other code goes back to */

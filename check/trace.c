@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "check/explore.h"
+#include "check/scenario.h"
 
 int trace_open(struct trace *trace, const struct world *world)
 {
@@ -56,36 +57,46 @@ static void name_content(const struct port *port, unsigned index, const uint8_t 
 	}
 	if (at == 0)
 		snprintf(out, size, "%s",
-		         world->line_had_life[index] &&
-		                         memcmp(bytes, world->line_earlier[index], WORLD_LINE) == 0
-		                 ? "stale bytes"
-		         : memcmp(bytes, world->line_first[index], WORLD_LINE) == 0 ? "first code"
-		                                                                    : "new code");
+		         memcmp(bytes, world->line_first[index], WORLD_LINE) == 0 ? "first code"
+		                                                                  : "new code");
 }
 
-/* The contents from `floor` on, each once. */
+/* The contents from `floor` on, each name once. */
 static void name_range(const struct port *port, unsigned index, const struct model_line *line,
                        unsigned floor, struct trace_change *change)
 {
+	char names[MODEL_VERSIONS][32];
 	size_t at = 0;
 
 	change->holds[0] = '\0';
 	change->stale = false;
 	for (unsigned v = floor; v < line->count; v++) {
-		char name[32];
 		bool again = false;
 
+		name_content(port, index, port->contents[line->content[v]], names[v],
+		             sizeof(names[v]));
 		for (unsigned w = floor; w < v; w++)
-			again = again || line->content[w] == line->content[v];
+			again = again || strcmp(names[w], names[v]) == 0;
 		if (line->content[v] != line->content[line->count - 1u])
 			change->stale = true;
-		if (again)
-			continue;
-		name_content(port, index, port->contents[line->content[v]], name, sizeof(name));
-		if (at + 1 < sizeof(change->holds))
+		if (!again && at + 1 < sizeof(change->holds))
 			at += (size_t)snprintf(change->holds + at, sizeof(change->holds) - at,
-			                       "%s%s", at ? " or " : "", name);
+			                       "%s%s", at ? " or " : "", names[v]);
 	}
+}
+
+/* What the line is called among the others. */
+static void name_line(const struct world *world, unsigned index, char *out, size_t size)
+{
+	uint32_t start = world->line_address[index];
+
+	out[0] = '\0';
+	if (world->lines == 1)
+		return;
+	snprintf(out, size, start == AT_SLOT ? " of the slot" : " of %#x", start);
+	for (unsigned i = 0; i < world->sites; i++)
+		if (world->site[i].address - start < WORLD_LINE)
+			snprintf(out, size, i ? " of site %u" : " of the site", i + 1);
 }
 
 /* Everything worth telling of one line; the same places in the same order for any state. */
@@ -97,10 +108,9 @@ static unsigned describe_line(const struct port *port, unsigned index,
 	bool apart = m->data.index == MACHINE_VIVT ||
 	             (m->data.index == MACHINE_VIPT && m->data.colours > 1);
 	unsigned n = 0;
-	char where[16] = "";
+	char where[20];
 
-	if (world->lines > 1)
-		snprintf(where, sizeof(where), " of %#x", world->line_address[index]);
+	name_line(world, index, where, sizeof(where));
 	if (apart) {
 		snprintf(out[n].place, sizeof(out[n].place), "D-cache, alias%s", where);
 		name_range(port, index, line,
@@ -134,29 +144,65 @@ static void add_changes(struct trace_row *row, const struct port *port,
 {
 	for (unsigned i = 0; i < port->world->lines; i++) {
 		struct trace_change old[PLACES], new[PLACES];
-		unsigned n = describe_line(port, i, &before->line[i], old);
+		unsigned n = describe_line(port, i, &before->line[i], old), at;
 
 		describe_line(port, i, &after->line[i], new);
-		for (unsigned k = 0; k < n && row->count < TRACE_CHANGES_MAX; k++)
-			if (strcmp(old[k].holds, new[k].holds) != 0)
-				row->changes[row->count++] = new[k];
+		for (unsigned k = 0; k < n; k++) {
+			if (strcmp(old[k].holds, new[k].holds) == 0)
+				continue;
+			/* A row that tells two steps tells of a place once. */
+			for (at = 0; at < row->count; at++)
+				if (strcmp(row->changes[at].place, new[k].place) == 0)
+					break;
+			if (at == TRACE_CHANGES_MAX)
+				return;
+			row->count += at == row->count;
+			row->changes[at] = new[k];
+		}
 	}
+}
+
+/* A store that leaves its buffer as the very next thing is told with the row that made it. */
+static bool joins(const struct trace *trace, const struct port *port, int core)
+{
+	const struct trace_row *last = trace->count ? &trace->rows[trace->count - 1] : NULL;
+
+	return last && last->core == core && strncmp(port->told, model_drained, 9) == 0 &&
+	       !port->property[0] && strlen(last->what) + 20 < sizeof(last->what);
+}
+
+static const char *told_of(const struct port *port)
+{
+	const char *property = port->property;
+	int skipped = 0;
+
+	if (port->told[0] || !property[0])
+		return port->told[0] ? port->told : "goes on";
+	/* Only the violation tells what it does: the column is its core's. */
+	sscanf(property, "core %*u %n", &skipped);
+	return property + skipped;
 }
 
 int trace_add(struct trace *trace, const struct port *port, const struct model_state *before,
               const struct model_state *after, int core)
 {
-	struct trace_row *rows = realloc(trace->rows, (trace->count + 1) * sizeof(*rows));
-	struct trace_row *row;
+	struct trace_row *rows, *row;
 
+	if (joins(trace, port, core)) {
+		row = &trace->rows[trace->count - 1];
+		if (!strstr(row->what, ", visible"))
+			strcat(row->what, ", visible at once");
+		add_changes(row, port, before, after);
+		return 0;
+	}
+	rows = realloc(trace->rows, (trace->count + 1) * sizeof(*rows));
 	if (!rows)
 		return -ENOMEM;
 	trace->rows = rows;
 	row = &rows[trace->count++];
 	memset(row, 0, sizeof(*row));
 	row->core = core;
-	snprintf(row->what, sizeof(row->what), "%.*s", (int)sizeof(row->what) - 1,
-	         port->told[0] ? port->told : "goes on");
+	snprintf(row->what, sizeof(row->what), "%.*s", (int)sizeof(row->what) - 1, told_of(port));
 	add_changes(row, port, before, after);
 	return 0;
 }

@@ -57,18 +57,6 @@ void text_put(struct world *world, uint32_t address, const void *bytes, unsigned
 		world->line_first[line_of(world, address + i)][(address + i) % WORLD_LINE] = in[i];
 }
 
-void text_earlier(struct world *world, uint32_t address, const void *bytes, unsigned size)
-{
-	const uint8_t *in = bytes;
-
-	for (unsigned i = 0; i < size; i++) {
-		unsigned line = line_of(world, address + i);
-
-		world->line_had_life[line] = true;
-		world->line_earlier[line][(address + i) % WORLD_LINE] = in[i];
-	}
-}
-
 /* ---- instructions ---- */
 
 /* An addition of a constant; `vary` is the byte that the constant or the register is in. */
@@ -222,6 +210,16 @@ static uint64_t shipped_trap(struct port *port, uint64_t pc, void *arg)
 	return patch_trap(port, pc, &kit->traps);
 }
 
+static void name_word(struct world *world, const uint32_t *word, const char *name)
+{
+	unsigned i = 0;
+
+	while (world->names[i].word)
+		i++;
+	world->names[i].word = word;
+	world->names[i].name = name;
+}
+
 static struct kit *kit_new(struct world *world)
 {
 	struct kit *kit = world_new(world, sizeof(*kit));
@@ -234,6 +232,7 @@ static struct kit *kit_new(struct world *world)
 	                                      .live = &kit->live[0],
 	                                      .deadline_ns = 1000000,
 	                                      .tries = 2};
+	name_word(world, &kit->traps.generation, "the generation");
 	world->trap = shipped_trap;
 	world->trap_arg = kit;
 	return kit;
@@ -247,6 +246,8 @@ static void register_site(struct kit *kit, unsigned i, unsigned site, uint32_t p
 	kit->detours[i] = (struct patch_detour){.patched = patched, .displaced = displaced};
 	kit->live[i].registry = kit->registry[i];
 	kit->live[i].detours = &kit->detours[i];
+	name_word(kit->world, &kit->registry[i]->state, "the registry's state");
+	name_word(kit->world, &kit->live[i].phase, "the phase for the trap path");
 }
 
 void add_loop(struct world *world, uint32_t address)

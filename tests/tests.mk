@@ -17,6 +17,12 @@ $(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) tests/tap.h $(B)/in
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 
+# The checker's own: linked with its objects.
+$(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) $(CHECK_INCLUDE) -Itests $< -o $@ \
+	      $(filter-out %/check/main.o,$(CHECK_OBJ)) $(ISA_OBJ) -lZydis -ljansson -lpthread
+
 # Victims are ordinary programs of other people: none of our flags.
 VICTIM_CC = -O2 -g -D_GNU_SOURCE -Wall -Wextra
 
@@ -70,3 +76,8 @@ check: deps-check all $(UNIT) victims
 torture: deps-check all $(UNIT) victims
 	@SUTURE_TORTURE=1 BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(UNIT) $(TESTS))
 .PHONY: torture
+
+# Each call of the port that the protocol makes is missed by suture-check.
+check-mutants: deps-check $(B)/suture-check
+	@tools/check-mutants $(B)
+.PHONY: check-mutants

@@ -61,6 +61,21 @@ static void everybody(struct port *port, uint32_t cores, void *arg)
 	port_unmask(port, state);
 }
 
+static void interrupts_masked(struct port *port, uint32_t cores, void *arg)
+{
+	struct kit *kit = arg;
+	uint64_t state = port_mask(port);
+
+	port_complete(port);
+	if (port_add(port, &kit->words[0], 1) == cores) {
+		write_site(port, kit, ALL | PIECES | SYNC);
+		port_set(port, &kit->words[1], 1);
+	} else {
+		(void)!port_wait(port, &kit->words[1], 0, PORT_FOREVER);
+	}
+	port_unmask(port, state);
+}
+
 static void first_arriver(struct port *port, uint32_t cores, void *arg)
 {
 	struct kit *kit = arg;
@@ -96,6 +111,23 @@ static void copy_code(struct port *port, struct kit *kit, unsigned how)
 	write_with(port, kit->code_at, kit->code, kit->code_size, how | PIECES);
 }
 
+int history_batch(struct port *port, struct kit *kit)
+{
+	for (uint32_t i = 0; i < kit->registry[0]->count; i++) {
+		const struct sync_site *site = &kit->registry[0]->sites[i];
+		struct port_view view;
+		int rc = port_view_open(port, site->address, site->length, &view);
+
+		rc = rc ? rc : port_store(port, &view, site->address, site->patched, site->length);
+		port_clean_written(port, &view, site->address, site->length);
+		port_view_close(port, &view);
+		port_drop_executed(port, site->address, site->length);
+		if (rc)
+			return rc;
+	}
+	return port_sync_cores(port);
+}
+
 bool history_apply(struct port *port, struct kit *kit)
 {
 	const struct sync_site *site = kit->registry[0] ? site_of(kit) : NULL;
@@ -114,6 +146,15 @@ bool history_apply(struct port *port, struct kit *kit)
 	case VARIANT_NOSYNC_TWO:
 	case VARIANT_COMPARE_NOTHING:
 		write_site(port, kit, ALL | SYNC | PIECES);
+		return true;
+	case VARIANT_ICACHE_ONLY:
+		write_site(port, kit, EXECUTED | SYNC);
+		return true;
+	case VARIANT_MEMCPY:
+		write_site(port, kit, ALL | SYNC | PIECES);
+		return true;
+	case VARIANT_SYNC_MASKED:
+		(void)!port_run_on_all(port, interrupts_masked, kit, PORT_FOREVER);
 		return true;
 	case VARIANT_COPY:
 		copy_code(port, kit, 0);

@@ -28,11 +28,16 @@ enum variant {
 	VARIANT_LOCAL_FLUSH,      /* I-cache of one core only, where nothing is broadcast */
 	VARIANT_BREAKPOINT_WORDS, /* a trap for an instruction that may not be changed like that */
 	VARIANT_COMPARE_NOTHING,  /* written without looking at what is there */
-	VARIANT_REUSE_AT_ONCE,    /* displaced copies given back without waiting */
+	VARIANT_ICACHE_ONLY,      /* no duty 1 */
+	VARIANT_MEMCPY,           /* one word, in any pieces */
+	VARIANT_SYNC_MASKED,      /* cores are interrupted that are masked */
+	VARIANT_NO_ROLLBACK,      /* a failed batch stays half done */
 };
 
 /* Does this thread do something else than what is shipped? Then it has done it. */
 bool history_apply(struct port *port, struct kit *kit);
+/* VARIANT_NO_ROLLBACK: what patch_apply would have returned. */
+int history_batch(struct port *port, struct kit *kit);
 uint64_t history_trap(struct port *port, uint64_t pc, void *arg);
 
 #endif

@@ -97,6 +97,50 @@ const struct scenario scenario_hook_stopped = {
         .build = build_stopped,
 };
 
+/* ---- displaced copies, when nobody is inside any more ---- */
+
+static void hooks_and_reclaims(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	struct patch_options options = kit->options;
+	int rc;
+
+	if (!kit_apply(port, kit, 0))
+		return;
+	world_expect(port, 0, WORLD_ANY);
+	options.vacate = &kit->vacate[0];
+	options.vacate_count = 1;
+	rc = patch_revert(port, kit->registry[0], &options);
+	world_assert(port, rc == 0 || rc == -EBUSY, "a patch can not be taken back");
+	if (rc)
+		return;
+	world_expect(port, 0, WORLD_OLD);
+	world_reclaim(port);
+}
+
+static void build_vacate(struct world *world)
+{
+	struct kit *kit = layout_hook(world, AT_SITE);
+
+	/* What is patched in leads to the displaced copy. */
+	for (unsigned i = 0; i < world->forms; i++)
+		if (world->form[i].next == AT_NEW && world->form[i].address != AT_NEW)
+			world->form[i].next = AT_SLOT;
+	kit->options.strategy = PATCH_QUIESCE;
+	kit->options.traps = NULL;
+	kit->vacate[0] = (struct port_range){AT_SLOT, AT_SLOT + WORLD_LINE};
+	world->stop_outside = true;
+	thread_calls(world, "hooks, unhooks, unmaps", hooks_and_reclaims);
+	thread_runs(world, runs, AT_SITE);
+}
+
+const struct scenario scenario_vacate = {
+        .name = "hook-vacate",
+        .what = "unhooked from outside, and the trampoline unmapped if nobody is inside",
+        .absent = needs_broadcast,
+        .build = build_vacate,
+};
+
 /* ---- three cores ---- */
 
 static void build_three(struct world *world)
@@ -232,6 +276,39 @@ const struct scenario scenario_never_stops = {
         .what = "one core never comes: nothing is written, and those that came go on",
         .absent = needs_cores,
         .build = build_never,
+};
+
+/* ---- cores that come late ---- */
+
+static void patches_or_gives_up(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	int rc = patch_apply(port, kit->registry[0], &kit->options, NULL);
+
+	world_assert(port, rc == 0 || rc == -ETIMEDOUT || rc == -EBUSY,
+	             "neither patched nor refused");
+	world_expect(port, 0, rc ? WORLD_OLD : WORLD_NEW);
+	kit_reads(port, kit, 0, rc ? WORLD_OLD : WORLD_NEW);
+}
+
+static void build_late(struct world *world)
+{
+	struct kit *kit = layout_hook(world, AT_SITE);
+
+	kit->options.strategy = PATCH_QUIESCE;
+	kit->options.traps = NULL;
+	kit->options.tries = 1;
+	world->timeouts = true;
+	thread_calls(world, hooks, patches_or_gives_up);
+	thread_runs(world, "may come too late", AT_SITE);
+	thread_runs(world, "may come too late, too", AT_SITE);
+}
+
+const struct scenario scenario_late = {
+        .name = "late-arrival",
+        .what = "any core may come after the others have given up",
+        .absent = needs_cores,
+        .build = build_late,
 };
 
 /* ---- two cache lines ---- */

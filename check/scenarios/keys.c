@@ -119,6 +119,31 @@ const struct scenario scenario_batch = {
         .build = build_batch,
 };
 
+/* The same, and a write may fail. */
+static void survives_batch(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	int rc = kit->world->variant ? history_batch(port, kit)
+	                             : patch_apply(port, kit->registry[0], &kit->options, NULL);
+
+	for (unsigned i = 0; i < 2; i++)
+		world_expect(port, i, rc ? WORLD_OLD : WORLD_NEW);
+	kit_reads(port, kit, 0, rc ? WORLD_OLD : WORLD_NEW);
+}
+
+static void build_batch_fails(struct world *world)
+{
+	build_batch(world);
+	world->thread[0].calls = survives_batch;
+	world->write_fails = true;
+}
+
+const struct scenario scenario_batch_fails = {
+        .name = "batch-fails",
+        .what = "one of the writes of a transaction fails: all are taken back",
+        .build = build_batch_fails,
+};
+
 /* ---- two patchers ---- */
 
 static void patches_first(struct port *port, void *arg)

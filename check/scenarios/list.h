@@ -7,17 +7,19 @@
 
 /* keys.c: one instruction */
 extern const struct scenario scenario_key_toggle, scenario_key_breakpoint, scenario_key_quiesce,
-        scenario_batch, scenario_two_patchers, scenario_alias, scenario_endian, scenario_halves,
-        scenario_foreign, scenario_self, scenario_failure;
+        scenario_batch, scenario_batch_fails, scenario_two_patchers, scenario_alias,
+        scenario_endian, scenario_halves, scenario_foreign, scenario_self, scenario_failure;
 /* hooks.c: several */
 extern const struct scenario scenario_hook, scenario_nosync_sequence, scenario_stragglers,
-        scenario_hook_quiesce, scenario_hook_stopped, scenario_everybody, scenario_before_quiescent,
-        scenario_arrival, scenario_exception, scenario_never_stops, scenario_straddle;
+        scenario_hook_quiesce, scenario_hook_stopped, scenario_vacate, scenario_everybody,
+        scenario_before_quiescent, scenario_arrival, scenario_exception, scenario_late,
+        scenario_never_stops, scenario_straddle;
 /* probes.c: traps */
 extern const struct scenario scenario_probe_cycle, scenario_late_trap, scenario_trap_meanwhile,
         scenario_handover, scenario_reclaim;
 /* publish.c: new code */
-extern const struct scenario scenario_publish, scenario_slot, scenario_deferred, scenario_jit;
+extern const struct scenario scenario_publish, scenario_publish_near, scenario_slot,
+        scenario_deferred, scenario_jit;
 
 /* Cores that execute while one patches; NULL if the machine has some. */
 const char *needs_cores(const struct machine *machine);

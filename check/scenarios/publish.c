@@ -11,12 +11,19 @@ static void publishes(struct port *port, void *arg)
 {
 	struct kit *kit = arg;
 	struct port_pages page = {.address = AT_SLOT, .size = WORLD_LINE};
+	uint8_t now[16];
 
+	/* Whoever looks at memory before it writes there. */
+	(void)!port_read(port, kit->code_at, now, kit->code_size);
 	if (!history_apply(port, kit))
 		world_assert(port,
 		             patch_publish(port, kit->code_at, kit->code, kit->code_size,
 		                           kit->deferred ? &page : NULL, 1000000) == 0,
 		             "code can not be published");
+	world_assert(port,
+	             port_read(port, kit->code_at, now, kit->code_size) == 0 &&
+	                     memcmp(now, kit->code, kit->code_size) == 0,
+	             "a data read of published code finds what was there before");
 	kit_apply(port, kit, 0);
 }
 
@@ -39,7 +46,6 @@ static struct kit *layout_publish(struct world *world)
 	kit->detours[0].patched = AT_SLOT;
 
 	length = insn_plain(world, 2, earlier);
-	text_earlier(world, AT_SLOT, earlier, length);
 	text_put(world, AT_SLOT, earlier, length);
 	kit->code_at = AT_SLOT;
 	kit->code_size = insn_plain(world, 3, kit->code);
@@ -59,6 +65,40 @@ const struct scenario scenario_publish = {
         .what = "a function is copied to memory that had another life, and called",
         .subject = "publish-other-users",
         .build = build_publish,
+};
+
+/* ---- two cores write to one line ---- */
+
+static void publishes_near(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+
+	world_assert(port,
+	             patch_publish(port, kit->code_at, kit->code, kit->code_size, NULL, 1000000) ==
+	                     0,
+	             "code can not be published");
+}
+
+static void patches_near(struct port *port, void *arg)
+{
+	kit_apply(port, arg, 0);
+}
+
+static void build_near(struct world *world)
+{
+	struct kit *kit = layout_key(world, AT_SITE);
+
+	kit->code_at = AT_SITE + 8;
+	kit->code_size = insn_plain(world, 3, kit->code);
+	thread_calls(world, "publishes beside the site", publishes_near);
+	thread_calls(world, "patches the site", patches_near);
+}
+
+const struct scenario scenario_publish_near = {
+        .name = "publish-beside-patch",
+        .what = "one core publishes code in the cache line in which another patches",
+        .subject = "publish-other-users",
+        .build = build_near,
 };
 
 /* ---- an out-of-line slot, then the probe that leads to it ---- */
@@ -83,7 +123,6 @@ static void build_slot(struct world *world)
 	uint8_t earlier[8];
 	unsigned length = insn_plain(world, 2, earlier);
 
-	text_earlier(world, AT_SLOT, earlier, length);
 	text_put(world, AT_SLOT, earlier, length);
 	kit->code_at = AT_SLOT;
 	kit->code_size = site->length;

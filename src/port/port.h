@@ -55,8 +55,10 @@ struct port_caps {
 	bool cores_arrive;
 	/* port_occupied can tell where every thread is and will return to. */
 	bool threads_visible;
-	/* Cache maintenance reaches all cores; false: duties 2 and 3 run on each (port_run_on_all).
-	 * Only the maintenance is ever per core, never the write. */
+	/* Cache maintenance reaches all cores; false: duty 3 runs on each (port_run_on_all), and
+	 * duties 1 and 2 on the core that wrote: where there are several, their D-caches are
+	 * coherent and one place for all addresses of a line. Only the maintenance is ever per
+	 * core, never the write. */
 	bool maintenance_broadcast;
 	/* Traps at patched sites reach us (port_trap_attach works). */
 	bool traps;
@@ -98,7 +100,8 @@ int port_lock(struct port *port, uint64_t deadline_ns) port_must_check;
 void port_unlock(struct port *port);
 
 /* Open an alias of one run of text, at most two pages apart on machines that map aliases by
- * hand. Views do not nest. */
+ * hand. Views do not nest. Closing one leaves nothing of the alias in the D-cache: its address may
+ * next stand for other text. */
 int port_view_open(struct port *port, uint64_t address, size_t size,
                    struct port_view *view) port_must_check;
 void port_view_close(struct port *port, struct port_view *view);
@@ -155,7 +158,7 @@ void port_sync_self(struct port *port);
  * -EPERM, -ESRCH: the machine refuses, or is gone.
  */
 int port_stop(struct port *port, uint64_t deadline_ns) port_must_check;
-/* Let all go on. Each core has a context synchronisation event before its next instruction. */
+/* Let all go on; what port_sync_cores did while they were at rest counts. */
 void port_resume(struct port *port);
 
 /*
@@ -253,6 +256,7 @@ enum port_point {
 	/* every strategy */
 	PORT_POINT_LOCK,          /* one writer at a time */
 	PORT_POINT_CLEAN,         /* duty 1 */
+	PORT_POINT_CLOSE,         /* nothing of the alias is left */
 	PORT_POINT_DROP_READ,     /* duty 2 */
 	PORT_POINT_DROP_EXECUTED, /* duty 3 */
 	/* nosync, publish */

@@ -19,7 +19,6 @@ static void drop_range(struct port *port, uint32_t cores, void *arg)
 	const struct port_range *range = arg;
 
 	(void)cores;
-	port_drop_read(port, range->start, range->end - range->start);
 	port_point(port, PORT_POINT_DROP_LOCAL);
 	port_drop_executed(port, range->start, range->end - range->start);
 	port_sync_self(port);
@@ -37,15 +36,16 @@ int sync_publish(struct port *port, uint64_t address, const void *bytes, size_t 
 	rc = port_write(port, &view, address, bytes, size);
 	port_point(port, PORT_POINT_CLEAN);
 	port_clean_written(port, &view, address, size);
+	port_point(port, PORT_POINT_CLOSE);
 	port_view_close(port, &view);
 	if (!rc && pages)
 		rc = port_map_exec(port, pages, 1);
 	if (rc)
 		return rc;
-	if (!port_caps(port)->maintenance_broadcast)
-		return port_run_on_all(port, drop_range, &range, PORT_FOREVER);
 	port_point(port, PORT_POINT_DROP_READ);
 	port_drop_read(port, address, size);
+	if (!port_caps(port)->maintenance_broadcast)
+		return port_run_on_all(port, drop_range, &range, PORT_FOREVER);
 	port_point(port, PORT_POINT_DROP_EXECUTED);
 	port_drop_executed(port, address, size);
 	/* The memory may have been executed in an earlier life. */

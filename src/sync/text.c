@@ -66,6 +66,7 @@ int text_write(struct port *port, uint64_t address, const uint8_t *bytes, size_t
 		rc = port_write(port, &view, address, bytes, size);
 	port_point(port, PORT_POINT_CLEAN);
 	port_clean_written(port, &view, address, size);
+	port_point(port, PORT_POINT_CLOSE);
 	port_view_close(port, &view);
 	port_point(port, PORT_POINT_DROP_READ);
 	port_drop_read(port, address, size);
@@ -79,7 +80,6 @@ void text_drop_local(struct port *port, const struct sync_batch *batch)
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct sync_site *site = &batch->sites[i];
 
-		port_drop_read(port, site->address, site->length);
 		port_point(port, PORT_POINT_DROP_LOCAL);
 		port_drop_executed(port, site->address, site->length);
 	}

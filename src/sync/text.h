@@ -20,7 +20,7 @@ enum text_how { TEXT_WHOLE, TEXT_PIECES };
 int text_write(struct port *port, uint64_t address, const uint8_t *bytes, size_t size,
                enum text_how how) port_must_check;
 
-/* The duties that each core has itself, where maintenance is not broadcast. */
+/* The duty that each core has itself, where maintenance is not broadcast. */
 void text_drop_local(struct port *port, const struct sync_batch *batch);
 
 /* Everybody executes what text_write wrote; `point` is the one that stands before the step. */

@@ -48,7 +48,9 @@ static bool fetch_atom(struct port *port, const struct model_state *state, unsig
 	if (offset + size > WORLD_LINE)
 		size = WORLD_LINE - offset;
 	n = candidates(port, &state->line[index], cpu, offset, size, values);
-	for (unsigned i = 0; n > 1 && isa->unit > 1 && i < n; i++)
+	for (unsigned i = 0; n > 1 && isa->unit > 1 && i < n; i++) {
+		if (!model_rule(port->world, RULE_HOTPATCH))
+			break;
 		for (unsigned k = 0; k < n; k++)
 			if (i != k && !isa->hotpatch_safe(values[i], values[k], size, address)) {
 				model_violated(port,
@@ -57,6 +59,7 @@ static bool fetch_atom(struct port *port, const struct model_state *state, unsig
 				               cpu, address);
 				return false;
 			}
+	}
 	memcpy(out, values[model_choose(port, n)], size);
 	return true;
 }
@@ -129,12 +132,13 @@ static bool legal_now(struct port *port, const struct model_state *state, unsign
 {
 	const struct world *world = port->world;
 
-	if (state->rest.reclaimed && form->address >= world->ours_start &&
-	    form->address < world->ours_end) {
+	if (state->rest.reclaimed && model_rule(world, RULE_RECLAIMED) &&
+	    form->address >= world->ours_start && form->address < world->ours_end) {
 		model_violated(port, "core %u executes a displaced copy that was given back", cpu);
 		return false;
 	}
-	if (form->site == WORLD_NO_SITE || (state->rest.allowed[form->site] & form->states))
+	if (form->site == WORLD_NO_SITE || !model_rule(world, RULE_OLD_GONE) ||
+	    (state->rest.allowed[form->site] & form->states))
 		return true;
 	model_violated(port, "core %u executes the %s instruction after the call has returned", cpu,
 	               form->states == WORLD_OLD ? "old" : "new");
@@ -147,7 +151,7 @@ static bool trap_legal_now(struct port *port, const struct model_state *state, u
 {
 	const struct world *world = port->world;
 
-	for (unsigned i = 0; i < world->sites; i++) {
+	for (unsigned i = 0; i < world->sites && model_rule(world, RULE_TRAP_GONE); i++) {
 		const struct world_site *site = &world->site[i];
 		uint32_t offset = pc - site->address;
 		const uint8_t *now =
@@ -209,7 +213,7 @@ bool model_execute(struct port *port, struct model_state *state, unsigned thread
 	}
 	if (!form || !legal_now(port, state, cpu, form))
 		return true;
-	if (form->follows && form->follows != t->began) {
+	if (form->follows && form->follows != t->began && model_rule(port->world, RULE_SEQUENCE)) {
 		model_violated(port,
 		               "core %u goes on in the %s code at %#x what it began in the other",
 		               cpu, form->follows == WORLD_OLD ? "old" : "new", t->pc);
@@ -222,7 +226,8 @@ bool model_execute(struct port *port, struct model_state *state, unsigned thread
 	leave(port, state, thread);
 	if (form->literal) {
 		t->load = (uint8_t)(1 + (form - port->world->form));
-		if (port->machine->order != MACHINE_ORDER_WEAK)
+		if (port->machine->order != MACHINE_ORDER_WEAK ||
+		    !model_rule(port->world, RULE_LATE_LOAD))
 			model_complete_load(port, state, thread);
 		else
 			model_tell(port, "; its load is under way");

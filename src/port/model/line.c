@@ -85,7 +85,7 @@ void model_line_store(struct port *port, struct model_state *state, unsigned ind
 	line->read[place] = (uint8_t)newest(line);
 	line->dirty = (uint8_t)(cpu + 1);
 	line->dirty_alias = (uint8_t)place;
-	if (port->machine->fetch_from_data)
+	if (port->machine->fetch_from_data && model_rule(port->world, RULE_FETCH_FROM_DATA))
 		unify(line);
 }
 
@@ -96,13 +96,14 @@ void model_line_read(struct port *port, struct model_state *state, unsigned inde
 	unsigned place = aliases(&port->machine->data) && alias, from = newest(line);
 	const struct model_cpu *c = &state->cpu[cpu];
 
-	if (aliases(&port->machine->data) && !(line->dirty && line->dirty_alias == place))
+	if (aliases(&port->machine->data) && !(line->dirty && line->dirty_alias == place) &&
+	    model_rule(port->world, RULE_READ_STALE))
 		from = line->read[place] + model_choose(port, from - line->read[place] + 1u);
 	if (aliases(&port->machine->data))
 		line->read[place] = (uint8_t)from;
 	memcpy(bytes, port->contents[line->content[from]], WORLD_LINE);
 	/* Its own stores that are still on their way. */
-	for (unsigned i = 0; i < c->stores; i++) {
+	for (unsigned i = 0; i < c->stores && model_rule(port->world, RULE_FORWARD); i++) {
 		const struct model_store *store = &c->store[i];
 		const struct model_piece *piece = &port->pieces[store->value];
 
@@ -120,13 +121,15 @@ static bool reaches(const struct port *port, const struct model_line *line, unsi
 {
 	bool place = aliases(&port->machine->data) && alias;
 
+	if (!model_rule(port->world, RULE_CLEAN_REACHES))
+		return line->dirty;
 	return line->dirty && line->dirty_alias == place &&
 	       (port->machine->broadcast || line->dirty == cpu + 1);
 }
 
 void model_line_clean(struct port *port, struct model_line *line, unsigned cpu, bool alias)
 {
-	if (reaches(port, line, cpu, alias))
+	if (model_rule(port->world, RULE_CLEAN) && reaches(port, line, cpu, alias))
 		unify(line);
 }
 
@@ -137,46 +140,57 @@ void model_line_drop_read(struct port *port, struct model_line *line, unsigned c
 
 	if (reaches(port, line, cpu, alias))
 		unify(line);
-	if (line->read[place] < line->unified)
+	if (line->read[place] < line->unified && model_rule(port->world, RULE_DROP_READ))
 		line->read[place] = line->unified;
 }
 
 unsigned model_line_floor(const struct port *port, const struct model_line *line, unsigned cpu)
 {
-	(void)port;
-	return line->fetched[cpu];
+	return model_rule(port->world, RULE_FETCH_STALE) ? line->fetched[cpu] : newest(line);
 }
 
 void model_line_drop_executed(struct port *port, struct model_state *state, unsigned index,
                               unsigned cpu, bool alias)
 {
+	const struct world *world = port->world;
 	struct model_line *line = &state->line[index];
+	unsigned floor = model_rule(world, RULE_DROP_UNIFIED) ? line->unified : newest(line);
+	bool everywhere = port->machine->broadcast ? model_rule(world, RULE_BROADCAST)
+	                                           : !model_rule(world, RULE_LOCAL);
 
 	/* By another address than the one that is executed: another place. */
-	if (aliases(&port->machine->instruction) && alias)
+	if (aliases(&port->machine->instruction) && alias && model_rule(world, RULE_DROP_ALIAS))
 		return;
-	for (unsigned i = 0; i < port->world->cpus; i++) {
-		if (i != cpu && !port->machine->broadcast)
+	for (unsigned i = 0; i < world->cpus && model_rule(world, RULE_DROP_EXECUTED); i++) {
+		if (i != cpu && !everywhere)
 			continue;
-		if (line->cached[i] < line->unified)
-			line->cached[i] = line->unified;
+		if (line->cached[i] < floor)
+			line->cached[i] = (uint8_t)floor;
 		if (line->fetched[i] >= line->cached[i])
 			continue;
-		if (!port->machine->fetch_ahead)
+		if (!port->machine->fetch_ahead || !model_rule(world, RULE_FETCHED_AHEAD))
 			line->fetched[i] = line->cached[i];
 		else if (port->machine->fetch_ahead != MACHINE_FETCH_UNBOUNDED)
 			state->cpu[i].ahead = port->machine->fetch_ahead;
 	}
 }
 
+/* I-cache lines are dropped when they are written. */
+static bool coherent(const struct port *port)
+{
+	return port->machine->instruction_coherent && model_rule(port->world, RULE_COHERENT);
+}
+
 /* A context synchronisation event: what was fetched ahead is thrown away. */
 void model_synchronise(struct port *port, struct model_state *state, unsigned cpu)
 {
+	if (!model_rule(port->world, RULE_SYNCHRONISE))
+		return;
 	state->cpu[cpu].ahead = 0;
 	for (unsigned i = 0; i < port->world->lines; i++) {
 		struct model_line *line = &state->line[i];
 
-		if (port->machine->instruction_coherent)
+		if (coherent(port))
 			line->cached[cpu] = (uint8_t)newest(line);
 		line->fetched[cpu] = line->cached[cpu];
 	}
@@ -198,8 +212,10 @@ static void settle(struct port *port, struct model_line *line, unsigned cpus)
 	floors[count++] = &line->read[0];
 	floors[count++] = &line->read[1];
 	for (unsigned i = 0; i < cpus; i++) {
-		if (port->machine->instruction_coherent)
+		if (coherent(port))
 			line->cached[i] = (uint8_t)newest(line);
+		if (coherent(port) && !model_rule(port->world, RULE_FETCHED_AHEAD))
+			line->fetched[i] = line->cached[i];
 		floors[count++] = &line->cached[i];
 		floors[count++] = &line->fetched[i];
 	}

@@ -11,6 +11,7 @@
 #define SUTURE_PORT_MODEL_MODEL_H
 
 #include <setjmp.h>
+#include "port/model/rule.h"
 #include "port/model/world.h"
 
 enum {
@@ -90,6 +91,8 @@ struct model_rest {
 	uint8_t writers;  /* bit i: thread i has written text since the lock was taken */
 	uint8_t failures; /* writes that may still fail */
 	uint8_t reclaimed;
+	uint8_t window; /* 1 + line whose alias the D-cache may hold: all views have one address */
+	uint8_t reserved[3];
 	uint8_t allowed[WORLD_SITES];
 	uint32_t word[MODEL_WORDS]; /* exclusive-or with their first values */
 };
@@ -189,6 +192,7 @@ struct port {
 	struct {
 		uintptr_t key;
 		uint32_t first;
+		bool on_stack; /* of a rendezvous, or of a batch */
 	} words[MODEL_WORDS];
 	unsigned words_count;
 
@@ -272,6 +276,8 @@ void model_execute_elsewhere(struct port *port, struct model_state *state, unsig
 bool model_complete_load(struct port *port, struct model_state *state, unsigned thread);
 
 /* store.c: the store buffer of a CPU, and the words. */
+/* How the telling of model_drain begins. */
+extern const char model_drained[];
 bool model_buffer_room(const struct model_cpu *cpu, unsigned n);
 void model_store_text(struct port *port, struct model_state *state, unsigned cpu, uint32_t address,
                       const uint8_t *bytes, unsigned size);
@@ -283,6 +289,9 @@ uint32_t model_load_word(const struct port *port, const struct model_state *stat
 bool model_word_free(const struct port *port, const struct model_cpu *cpu, unsigned word);
 /* Store i of the buffer reaches the caches; false: not before others. */
 bool model_drain(struct port *port, struct model_state *state, unsigned cpu, unsigned i);
+
+/* What people call it. */
+const char *model_word_name(const struct port *port, unsigned word);
 
 /* op.c: what a thread's innermost function asks for. */
 enum model_progress { OP_BLOCKED, OP_BEGUN, OP_DONE };

@@ -95,7 +95,8 @@ static enum model_progress read_text(struct port *port, struct model_state *stat
 static void note_writer(struct port *port, struct model_state *state, unsigned thread)
 {
 	state->rest.writers |= (uint8_t)(1u << thread);
-	if (state->rest.writers & (state->rest.writers - 1u))
+	if ((state->rest.writers & (state->rest.writers - 1u)) &&
+	    model_rule(port->world, RULE_ONE_WRITER))
 		model_violated(port, "two cores write text in one transaction");
 }
 
@@ -106,6 +107,27 @@ static unsigned first_half(const struct port *port, const struct model_op *op, u
 
 	memcpy(out, op->data, op->size);
 	return unit > 1 && op->size >= unit ? unit / 2 : op->size / 2u;
+}
+
+/* Views of different text have the same address, one after the other. By a virtual tag the cache
+ * finds what the last one left, if nobody dropped it. */
+static void reuse_window(struct port *port, struct model_state *state, unsigned cpu,
+                         const struct model_op *op)
+{
+	unsigned window = state->rest.window;
+	int line = model_line_at(port, op->address);
+	struct model_piece piece = {.mask = UINT16_MAX};
+	const struct model_line *other;
+
+	if (line < 0 || !(op->address & WORLD_ALIAS))
+		return;
+	state->rest.window = (uint8_t)(line + 1);
+	if (port->machine->data.index != MACHINE_VIVT || !window || (int)window == line + 1 ||
+	    !model_rule(port->world, RULE_WINDOW) || !model_choose(port, 2))
+		return;
+	other = &state->line[window - 1];
+	memcpy(piece.bytes, port->contents[other->content[other->count - 1]], WORLD_LINE);
+	model_line_store(port, state, (unsigned)line, cpu, true, &piece);
 }
 
 static enum model_progress write_text(struct port *port, struct model_state *state, unsigned thread,
@@ -121,12 +143,13 @@ static enum model_progress write_text(struct port *port, struct model_state *sta
 		model_execute_elsewhere(port, state, cpu, port->world->protocol,
 		                        "while it patches");
 	note_writer(port, state, thread);
+	reuse_window(port, state, cpu, op);
 	if (state->rest.failures && model_choose(port, 2)) {
 		fails = true;
 		state->rest.failures--;
 		value->rc = -EIO;
 	}
-	if (op->kind == OP_WRITE) {
+	if (op->kind == OP_WRITE && model_rule(port->world, RULE_PIECES)) {
 		half = first_half(port, op, bytes);
 		if (half)
 			model_store_text(port, state, cpu, op->address, bytes, half);
@@ -153,13 +176,15 @@ static enum model_progress maintain(struct port *port, struct model_state *state
 	int last = -1;
 
 	/* Each begins and ends with a barrier. */
-	if (op->kind != OP_VIEW_CLOSE && state->cpu[cpu].stores)
+	if (op->kind != OP_VIEW_CLOSE && state->cpu[cpu].stores &&
+	    model_rule(port->world, RULE_MAINTENANCE_WAITS))
 		return OP_BLOCKED;
 	for (unsigned i = 0; i < op->size; i++) {
 		int at = model_line_at(port, op->address + i);
 		struct model_line *line = &state->line[at];
 
-		if (at < 0 || at == last || (line->absent && !alias))
+		if (at < 0 || at == last ||
+		    (line->absent && !alias && model_rule(port->world, RULE_ABSENT)))
 			continue; /* nothing there to act on */
 		last = at;
 		if (op->kind == OP_CLEAN)
@@ -171,6 +196,8 @@ static enum model_progress maintain(struct port *port, struct model_state *state
 		else if (!line->dirty)
 			model_line_drop_read(port, line, cpu, true);
 	}
+	if (op->kind == OP_VIEW_CLOSE)
+		state->rest.window = 0;
 	if (op->kind != OP_VIEW_CLOSE)
 		model_tell(port, "%s %s%#x", names[op->kind], alias ? "the alias of " : "",
 		           op->address & ~WORLD_ALIAS);
@@ -214,13 +241,10 @@ static enum model_progress sync_cores(struct port *port, struct model_state *sta
 	return OP_BEGUN;
 }
 
-static void resume(struct port *port, struct model_state *state, unsigned cpu)
+static void resume(const struct port *port, struct model_state *state, unsigned cpu)
 {
-	for (unsigned i = 0; others(port, cpu, &i); i++) {
-		if (state->cpu[i].rest == REST_THERE)
-			model_synchronise(port, state, i);
+	for (unsigned i = 0; others(port, cpu, &i); i++)
 		state->cpu[i].rest = REST_NONE;
-	}
 }
 
 static enum model_progress stop(struct port *port, struct model_state *state, unsigned thread,
@@ -239,7 +263,7 @@ static enum model_progress stop(struct port *port, struct model_state *state, un
 	}
 	for (unsigned i = 0; others(port, cpu, &i); i++)
 		all = all && state->cpu[i].rest == REST_THERE;
-	if (all) {
+	if (all || !model_rule(port->world, RULE_STOP)) {
 		model_tell(port, "knows that all others have stopped");
 		return OP_DONE;
 	}
@@ -258,7 +282,8 @@ static int occupied(const struct port *port, const struct model_state *state,
 {
 	int count = 0;
 
-	for (unsigned i = 0; i < port->world->threads; i++) {
+	for (unsigned i = 0; i < port->world->threads && model_rule(port->world, RULE_OCCUPIED);
+	     i++) {
 		uint32_t pc = state->thread[i].pc;
 
 		for (unsigned k = 0; pc && k < op->size; k++)
@@ -292,7 +317,10 @@ static enum model_progress run_on_all(struct port *port, struct model_state *sta
 		begun = begun || state->cpu[i].call[thread] == CALL_BEGUN;
 		asked = asked || state->cpu[i].call[thread] == CALL_ASKED;
 	}
-	if (begun || (asked && (!port->world->timeouts || op->forever)))
+	if (!model_rule(port->world, RULE_RUN_ON_ALL))
+		begun = asked = false;
+	if (begun || (asked && (!port->world->timeouts || op->forever ||
+	                        !model_rule(port->world, RULE_WITHDRAW))))
 		return OP_BLOCKED;
 	for (unsigned i = 0; others(port, cpu, &i); i++)
 		state->cpu[i].call[thread] = CALL_NONE;
@@ -321,7 +349,7 @@ static enum model_progress grace(struct port *port, struct model_state *state, u
 		model_tell(port, "waits for those in the trap path and in displaced copies");
 		return OP_BEGUN;
 	}
-	if (waited_for)
+	if (waited_for && model_rule(world, RULE_GRACE))
 		return OP_BLOCKED;
 	model_tell(port, "knows that they have left");
 	return OP_DONE;
@@ -340,12 +368,12 @@ static enum model_progress atomic(struct port *port, struct model_state *state, 
 	if (op->kind == OP_ADD) {
 		now += (uint32_t)op->a;
 		value->rc = now;
-		model_tell(port, "adds to a shared word: %u", now);
+		model_tell(port, "adds to %s: %u", model_word_name(port, op->word), now);
 	} else {
 		value->rc = now == op->a;
 		if (value->rc)
 			now = (uint32_t)op->b;
-		model_tell(port, "compares and swaps a shared word: %s",
+		model_tell(port, "compares and swaps %s: %s", model_word_name(port, op->word),
 		           value->rc ? "done" : "it has changed");
 	}
 	state->rest.word[op->word] = now ^ first;
@@ -357,9 +385,10 @@ static enum model_progress wait(struct port *port, const struct model_state *sta
 {
 	uint32_t now = model_load_word(port, state, cpu, op->word);
 
-	if (now == op->a && (op->forever || !port->world->timeouts))
+	if (now == op->a && (op->forever || !port->world->timeouts) &&
+	    model_rule(port->world, RULE_WAIT))
 		return OP_BLOCKED;
-	if (now == op->a) {
+	if (now == op->a && port->world->timeouts && !op->forever) {
 		value->rc = -ETIMEDOUT;
 		model_tell(port, "has waited long enough");
 	} else {
@@ -397,7 +426,7 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 	case OP_VIEW_CLOSE:
 		return maintain(port, state, cpu, op);
 	case OP_LOCK:
-		if (state->rest.lock || c->stores)
+		if ((state->rest.lock && model_rule(port->world, RULE_LOCK)) || c->stores)
 			return OP_BLOCKED;
 		state->rest.lock = (uint8_t)(thread + 1);
 		state->rest.writers = 0;
@@ -430,7 +459,7 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 		return run_on_all(port, state, thread, frame, op, value);
 	case OP_MASK:
 		value->rc = t->masked;
-		t->masked = 1;
+		t->masked = model_rule(port->world, RULE_MASK);
 		model_tell(port, "masks exceptions");
 		return OP_DONE;
 	case OP_UNMASK:
@@ -441,19 +470,20 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 		return wait(port, state, cpu, op, value);
 	case OP_LOAD:
 		value->rc = model_load_word(port, state, cpu, op->word);
-		model_tell(port, "reads a shared word: %u", (unsigned)value->rc);
+		model_tell(port, "reads %s: %u", model_word_name(port, op->word),
+		           (unsigned)value->rc);
 		return OP_DONE;
 	case OP_SET:
 		if (!model_buffer_room(c, 1))
 			return OP_BLOCKED;
 		model_store_word(port, state, cpu, op->word, (uint32_t)op->a);
-		model_tell(port, "sets a shared word to %d", (int)op->a);
+		model_tell(port, "sets %s to %d", model_word_name(port, op->word), (int)op->a);
 		return OP_DONE;
 	case OP_ADD:
 	case OP_CAS:
 		return atomic(port, state, cpu, op, value);
 	case OP_COMPLETE:
-		if (c->stores || t->load)
+		if ((c->stores || t->load) && model_rule(port->world, RULE_COMPLETE))
 			return OP_BLOCKED;
 		model_tell(port, "has completed everything before");
 		return OP_DONE;

@@ -41,6 +41,7 @@ static uint32_t word_of(struct port *port, const uint32_t *word)
 			return 0;
 		}
 		port->words[port->words_count].key = key;
+		port->words[port->words_count].on_stack = !ours;
 		port->words[port->words_count++].first = ours ? *word : 0;
 	}
 	return i;

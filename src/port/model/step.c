@@ -128,8 +128,6 @@ static void first_line(struct port *port, struct model_line *line, unsigned i)
 	const struct world *world = port->world;
 
 	line->absent = world->line_absent[i];
-	if (world->line_had_life[i])
-		line->content[line->count++] = (uint8_t)model_content(port, world->line_earlier[i]);
 	line->content[line->count++] = (uint8_t)model_content(port, world->line_first[i]);
 	line->unified = (uint8_t)(line->count - 1);
 }
@@ -170,7 +168,7 @@ void model_first(struct port *port, struct model_state *state)
 	}
 	for (unsigned i = 0; i < WORLD_SITES; i++)
 		state->rest.allowed[i] = WORLD_ANY;
-	state->rest.failures = world->write_fails;
+	state->rest.failures = world->write_fails && model_rule(world, RULE_WRITE_FAILS);
 	for (unsigned i = 0; i < world->threads; i++)
 		go_on(port, state, i);
 	model_lines_settle(port, state);
@@ -182,6 +180,8 @@ static void left_trap(struct port *port, struct model_state *state, unsigned thr
 {
 	struct model_thread *t = &state->thread[thread];
 
+	if (!pc && !model_rule(port->world, RULE_TRAP_OURS))
+		pc = t->pc;
 	if (!pc) {
 		model_violated(port,
 		               "the trap at %#x is taken for somebody else's: the thread is "
@@ -288,6 +288,10 @@ static bool thread_step(struct port *port, struct model_state *state, unsigned t
 	if (!take_up(port, state, thread) || !run_thread(port, state, thread))
 		return false;
 	go_on(port, state, thread);
+	while (state->thread[thread].mode == MODE_TRAPPED && !port->property[0] &&
+	       !port->fault[0] && !model_rule(port->world, RULE_TRAP_LATE) &&
+	       run_thread(port, state, thread))
+		;
 	return true;
 }
 
@@ -345,7 +349,7 @@ static bool cpu_step(struct port *port, struct model_state *state, unsigned cpu,
 		model_tell(port, "is interrupted: synchronised");
 		return true;
 	}
-	if (!port->world->vector)
+	if (!port->world->vector || !model_rule(port->world, RULE_EXCEPTION))
 		return false;
 	model_exception(port, state, cpu);
 	model_execute_elsewhere(port, state, cpu, port->world->vector, "in an exception");

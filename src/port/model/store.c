@@ -7,9 +7,28 @@
 
 enum { STORE_TEXT = 1, STORE_WORD = 2 };
 
+const char model_drained[] = "its store";
+
+const char *model_word_name(const struct port *port, unsigned word)
+{
+	if (port->words[word].on_stack)
+		return "a word of the call";
+	for (unsigned i = 0; i < sizeof(port->world->names) / sizeof(port->world->names[0]); i++)
+		if ((uintptr_t)port->world->names[i].word == port->words[word].key)
+			return port->world->names[i].name;
+	return "a shared word";
+}
+
 bool model_buffer_room(const struct model_cpu *cpu, unsigned n)
 {
 	return cpu->stores + n <= MODEL_STORES;
+}
+
+/* Are stores visible at once? */
+static bool at_once(const struct port *port)
+{
+	return port->machine->order == MACHINE_ORDER_PROGRAM ||
+	       !model_rule(port->world, RULE_BUFFER);
 }
 
 static void push(struct model_cpu *cpu, const struct model_store *store)
@@ -51,7 +70,7 @@ void model_store_text(struct port *port, struct model_state *state, unsigned cpu
 			piece.mask |= (uint16_t)(1u << (offset + n));
 			piece.bytes[offset + n] = bytes[n];
 		}
-		if (port->machine->order == MACHINE_ORDER_PROGRAM) {
+		if (at_once(port)) {
 			model_line_store(port, state, (unsigned)line, cpu, alias, &piece);
 		} else {
 			struct model_store store = {.kind = STORE_TEXT,
@@ -79,7 +98,7 @@ void model_store_word(struct port *port, struct model_state *state, unsigned cpu
 	struct model_store store = {
 	        .kind = STORE_WORD, .index = (uint8_t)word, .release = 1, .value = value};
 
-	if (port->machine->order == MACHINE_ORDER_PROGRAM)
+	if (at_once(port))
 		set_word(port, state, word, value);
 	else
 		push(&state->cpu[cpu], &store);
@@ -90,7 +109,7 @@ uint32_t model_load_word(const struct port *port, const struct model_state *stat
 {
 	const struct model_cpu *c = &state->cpu[cpu];
 
-	for (unsigned i = c->stores; i-- > 0;)
+	for (unsigned i = c->stores; i-- > 0 && model_rule(port->world, RULE_FORWARD);)
 		if (c->store[i].kind == STORE_WORD && c->store[i].index == word)
 			return c->store[i].value;
 	return state->rest.word[word] ^ port->words[word].first;
@@ -120,12 +139,16 @@ static bool may_drain(const struct port *port, const struct model_state *state, 
 {
 	const struct model_cpu *c = &state->cpu[cpu];
 	const struct model_store *store = &c->store[i];
+	bool fifo = port->machine->order == MACHINE_ORDER_TSO
+	                    ? model_rule(port->world, RULE_FIFO)
+	                    : !model_rule(port->world, RULE_OUT_OF_ORDER);
+	bool release = store->release && model_rule(port->world, RULE_RELEASE);
 
-	if (store->release && load_under_way(port, state, cpu))
+	if (release && load_under_way(port, state, cpu))
 		return false;
 	if (i == 0)
 		return true;
-	if (port->machine->order == MACHINE_ORDER_TSO || store->release)
+	if (fifo || release)
 		return false;
 	/* Stores to one line keep their order. */
 	for (unsigned k = 0; k < i; k++)
@@ -146,10 +169,11 @@ bool model_drain(struct port *port, struct model_state *state, unsigned cpu, uns
 	memmove(&c->store[i], &c->store[i + 1], (c->stores - i) * sizeof(store));
 	memset(&c->store[c->stores], 0, sizeof(store));
 	if (store.kind == STORE_WORD) {
-		model_tell(port, "its store of a shared word becomes visible");
+		model_tell(port, "%s of %s becomes visible", model_drained,
+		           model_word_name(port, store.index));
 		set_word(port, state, store.index, store.value);
 	} else {
-		model_tell(port, "its store to text leaves the store buffer");
+		model_tell(port, "%s to text leaves the store buffer", model_drained);
 		model_line_store(port, state, store.index, cpu, store.alias,
 		                 &port->pieces[store.value]);
 	}

@@ -76,9 +76,8 @@ struct world {
 	unsigned lines;
 	uint32_t line_address[WORLD_LINES];
 	bool line_absent[WORLD_LINES]; /* not mapped at its execution address at first */
-	/* What it held in an earlier life (caches may still), and what memory holds at first. */
-	bool line_had_life[WORLD_LINES];
-	uint8_t line_earlier[WORLD_LINES][WORLD_LINE], line_first[WORLD_LINES][WORLD_LINE];
+	/* What memory holds at first; caches may, too. */
+	uint8_t line_first[WORLD_LINES][WORLD_LINE];
 
 	unsigned forms;
 	struct world_form form[WORLD_FORMS];
@@ -101,6 +100,13 @@ struct world {
 	uint32_t ours_start, ours_end; /* displaced copies: port_grace waits until left */
 	unsigned variant; /* what scenario threads do instead of the shipped protocol, or 0 */
 	unsigned without; /* enum port_point that is left out, or 0 */
+	unsigned broken;  /* rule of the machine that does not hold (rule.h), or 0 */
+
+	/* Names of shared words in `memory`, for people; NULL ends them. */
+	struct {
+		const uint32_t *word;
+		const char *name;
+	} names[8];
 
 	/* The scenario's own: registries, options, code to publish. Shared words in it follow the
 	 * rules of port.h. */
