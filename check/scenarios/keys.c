@@ -69,6 +69,35 @@ const struct scenario scenario_key_breakpoint = {
         .build = build_breakpoint,
 };
 
+/* No detours: who meets the trap is held. */
+static void toggles_held(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	struct patch_options options = kit->options;
+
+	kit_apply(port, kit, 0);
+	world_assert(port, patch_retire(port, &options) == 0, "a site can not be forgotten");
+}
+
+static void build_held(struct world *world)
+{
+	struct kit *kit = layout_key(world, AT_SITE);
+
+	kit->options.strategy = PATCH_BREAKPOINT;
+	kit->live[0].detours = NULL;
+	thread_calls(world, "switches the key on", toggles_held);
+	thread_runs(world, runs, AT_SITE);
+	thread_runs(world, "runs over it, too", AT_SITE);
+}
+
+const struct scenario scenario_key_held = {
+        .name = "key-held",
+        .what = "by way of a trap, and threads that meet it wait there",
+        .subject = "late-trap",
+        .absent = needs_trap_pair,
+        .build = build_held,
+};
+
 static void build_quiesce(struct world *world)
 {
 	struct kit *kit = layout_key(world, AT_SITE);

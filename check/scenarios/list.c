@@ -18,6 +18,7 @@ const struct scenario *const scenarios[] = {
         &scenario_key_toggle,
         /* and what else people do */
         &scenario_key_breakpoint,
+        &scenario_key_held,
         &scenario_key_quiesce,
         &scenario_batch,
         &scenario_batch_fails,

@@ -164,6 +164,13 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 	return rc;
 }
 
+/* Wait for those on the way from a trap to what may now be reused. */
+static int grace(struct port *port, const struct patch_options *options)
+{
+	port_point(port, PORT_POINT_GRACE);
+	return port_grace(port, options->deadline_ns) ? -EBUSY : 0;
+}
+
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options)
 {
@@ -179,11 +186,22 @@ int patch_revert(struct port *port, const struct patch_registry *registry,
 	/* -EBUSY: the text is restored. */
 	tell_trap_path(port, options, rc && rc != -EBUSY ? PATCH_LIVE : PATCH_GONE);
 	port_unlock(port);
-	if (!rc && options->traps) {
-		port_point(port, PORT_POINT_GRACE);
-		rc = port_grace(port, options->deadline_ns) ? -EBUSY : 0;
-	}
-	return rc;
+	return !rc && options->traps ? grace(port, options) : rc;
+}
+
+int patch_retire(struct port *port, const struct patch_options *options)
+{
+	int rc;
+
+	if (!options->traps)
+		return 0;
+	port_point(port, PORT_POINT_LOCK);
+	rc = port_lock(port, options->deadline_ns);
+	if (rc)
+		return rc;
+	tell_trap_path(port, options, PATCH_GONE);
+	port_unlock(port);
+	return grace(port, options);
 }
 
 int patch_publish(struct port *port, uint64_t address, const void *bytes, size_t size,

@@ -50,6 +50,9 @@ enum patch_phase { PATCH_GONE, PATCH_APPLYING, PATCH_LIVE, PATCH_REVERTING };
 struct patch_live {
 	uint32_t phase; /* enum patch_phase; shared: port_load, port_set */
 	const struct patch_registry *registry;
+	/* NULL: a thread that meets a trap is held until the transaction is over, and goes on
+	 * where it is. Then every site is one instruction before, the patched code begins with no
+	 * trap, and the patcher takes no signals meanwhile, whose handlers could wait for it. */
 	const struct patch_detour *detours;
 };
 
@@ -108,6 +111,12 @@ int patch_apply(struct port *port, struct patch_registry *registry,
  */
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options) port_must_check;
+
+/*
+ * After an applied transaction whose sites hold no traps: the trap path forgets them, and the
+ * registry and `live` may be used for something else. -EBUSY as in patch_revert.
+ */
+int patch_retire(struct port *port, const struct patch_options *options) port_must_check;
 
 /*
  * Put code into memory that nobody executes: JIT output, an out-of-line slot, an exception vector.

@@ -16,6 +16,9 @@
  *                                           announces A again, writes the trap
  *     reads the text: a trap                -> not "somebody else's": look again
  *
+ * Without detours a thread that takes the trap is held until the transaction is over, and sent to
+ * the same place again: to what is there then.
+ *
  * `generation` tells that something came or went between the two. A registry is announced before
  * its first trap is written, and retired after its last one is gone.
  */
@@ -67,6 +70,11 @@ uint64_t patch_trap(struct port *port, uint64_t pc, void *arg)
 			if (phase == PATCH_GONE)
 				continue;
 			site = site_at(live->registry, pc);
+			if (site && !live->detours) {
+				if (phase != PATCH_LIVE)
+					(void)!port_wait(port, &live->phase, phase, PORT_FOREVER);
+				return pc; /* a new look, if a trap is there again */
+			}
 			if (site)
 				return onward(isa, site,
 				              &live->detours[site - live->registry->sites], phase,

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * linux.h - port/linux: our own process.
+ *
+ * Text is written through /proc/self/mem, which needs no writable mapping at any time. Everything
+ * here but linux_port is in the section that is never patched (suture_noinstr), and calls nothing
+ * outside it: system calls are made directly.
+ */
+#ifndef SUTURE_PORT_LINUX_H
+#define SUTURE_PORT_LINUX_H
+
+#include <signal.h>
+#include "port/port.h"
+
+struct port {
+	struct port_caps caps;
+	int mem;       /* /proc/self/mem */
+	uint32_t lock; /* 0, or the holder's thread id; bit 31: somebody waits */
+	/* Threads in the trap path now, for those that entered in an even and an odd period. */
+	uint32_t period, inside[2];
+	port_trap_fn handler;
+	void *handler_arg;
+	struct sigaction previous;
+};
+
+/*
+ * The process' own port, made at the first call. NULL and *error (negative errno): there is no way
+ * to write text here (-EACCES), or no membarrier (-ENOSYS). After a fork the child's text and
+ * traps are its own. Not in signal handlers.
+ */
+struct port *linux_port(int *error);
+
+/* Install the trap handler, and see that every thread can take a trap: one that blocks the signal
+ * would be killed by it. -EBUSY: *tid still blocks it after `deadline_ns`. */
+int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_check;
+
+#endif
