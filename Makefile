@@ -32,15 +32,21 @@ INCLUDE  := -Iinclude -Isrc -Isrc/port/ptrace
 LIBS     := -ldw -lelf -lZydis
 CLI_LIBS := -ljansson -lncurses -ltinfo
 
-LIB_SRC  := $(sort $(wildcard src/isa/*.c src/module/*.c src/sync/*.c src/patch/*.c src/tramp/*.c \
-            src/port/ptrace/*.c src/api/*.c))
-CLI_SRC  := $(sort $(wildcard src/cli/*.c))
-LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
+# The library has two ports in it, and the protocol once for each: another process, our own.
+PROTOCOL_SRC := $(sort $(wildcard src/sync/*.c src/patch/*.c))
+COMMON_SRC   := $(sort $(wildcard src/isa/*.c src/module/*.c src/tramp/*.c))
+REMOTE_SRC   := $(PROTOCOL_SRC) $(sort $(wildcard src/port/ptrace/*.c src/api/*.c))
+OWN_SRC      := $(PROTOCOL_SRC) $(sort $(wildcard src/port/linux/*.c src/api/own/*.c))
+CLI_SRC      := $(sort $(wildcard src/cli/*.c))
+
+COMMON_OBJ := $(COMMON_SRC:%.c=$(B)/%.o)
+REMOTE_OBJ := $(REMOTE_SRC:%.c=$(B)/%.o)
+OWN_OBJ    := $(OWN_SRC:%.c=$(B)/own/%.o)
+LIB_OBJ    := $(COMMON_OBJ) $(REMOTE_OBJ)
 CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
 HEADERS  := $(wildcard include/suture/*.h)
 
 # suture-check: the protocol's sources as they are, compiled for the simulated machine.
-PROTOCOL_SRC := $(sort $(wildcard src/sync/*.c src/patch/*.c))
 CHECK_SRC    := $(sort $(wildcard src/port/model/*.c check/*.c check/scenarios/*.c))
 CHECK_OBJ    := $(PROTOCOL_SRC:%.c=$(B)/model/%.o) $(CHECK_SRC:%.c=$(B)/model/%.o) \
                 $(B)/model/sources.o
@@ -49,14 +55,34 @@ CHECK_INCLUDE := -Iinclude -Isrc -Isrc/port/model -I.
 
 all: $(B)/suture $(B)/suture-check $(B)/libsuture.a $(B)/libsuture.so
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(OWN_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(CHECK_OBJ:.o=.d)
 
 $(B)/%.o: %.c Makefile | deps-build
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -c $< -o $@
 
+# In our own process the protocol and the trap path must not be patched, nor call what may be: they
+# are in a section of their own, call libc for nothing, and the compiler shall not do so either.
+NOINSTR_OBJ   := $(PROTOCOL_SRC:%.c=$(B)/own/%.o) \
+                 $(patsubst %,$(B)/own/src/port/linux/%.o,memory cores trap)
+NOINSTR_FLAGS := -fno-stack-protector -fno-tree-loop-distribute-patterns -fcf-protection=none
+
+$(B)/own/%.o: %.c Makefile | deps-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) -Iinclude -Isrc -Isrc/port/linux \
+	      $(if $(filter $@,$(NOINSTR_OBJ)),$(NOINSTR_FLAGS)) -c $< -o $@
+	$(if $(filter $@,$(NOINSTR_OBJ)),$(OBJCOPY) --rename-section .text=suture_noinstr \
+	      --rename-section .text.unlikely=suture_noinstr $@)
+
+# One object for each port, whose names do not meet.
+$(B)/remote.o: $(REMOTE_OBJ)
+$(B)/own.o: $(OWN_OBJ)
+$(B)/remote.o $(B)/own.o:
+	$(LD) -r -o $@ $^
+	$(OBJCOPY) -w --keep-global-symbol='suture_*' $@
+
 # What a program links statically shows only the public names, as the shared library does.
-$(B)/libsuture.a: $(LIB_OBJ)
+$(B)/libsuture.a: $(B)/remote.o $(B)/own.o $(COMMON_OBJ)
 	$(LD) -r -o $(B)/libsuture.o $^
 	$(OBJCOPY) --localize-hidden $(B)/libsuture.o
 	rm -f $@ && $(AR) rcs $@ $(B)/libsuture.o
@@ -65,9 +91,9 @@ $(B)/libsuture.a: $(LIB_OBJ)
 $(B)/internal.a: $(LIB_OBJ)
 	rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/libsuture.so: $(LIB_OBJ) libsuture.map
+$(B)/libsuture.so: $(B)/remote.o $(B)/own.o $(COMMON_OBJ) libsuture.map
 	$(CC) $(CFLAGS) $(OURS) -shared -Wl,-soname,libsuture.so.0 -Wl,--version-script=libsuture.map \
-	      -Wl,-z,defs,-z,now,-z,relro -o $@ $(LIB_OBJ) $(LIBS)
+	      -Wl,-z,defs,-z,now,-z,relro -o $@ $(filter %.o,$^) $(LIBS)
 
 $(B)/suture: $(CLI_OBJ) $(B)/libsuture.a
 	$(CC) $(CFLAGS) $(OURS) -o $@ $^ $(LIBS) $(CLI_LIBS)

@@ -17,6 +17,12 @@ $(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) tests/tap.h $(B)/in
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 
+# The public interface, as a program sees it.
+$(B)/tests/unit/own_%: tests/unit/own_%.c tests/tap.h $(HEADERS) $(B)/libsuture.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -std=gnu11 -Wall -Wextra -D_GNU_SOURCE -Iinclude -Itests $< -o $@ \
+	      $(B)/libsuture.a $(LIBS) -lpthread
+
 # The checker's own: linked with its objects.
 $(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ)
 	@mkdir -p $(@D)

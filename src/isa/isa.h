@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What the trap path calls: it must not be patched itself. */
+#define ISA_NOINSTR __attribute__((section("suture_noinstr")))
+
 /* Longest instruction of any instruction set that we know (x86: 15, SDM vol. 2, 2.3.11). */
 #define ISA_INSN_MAX 16
 /* Longest displaced copy of one instruction that `relocate` may produce. */

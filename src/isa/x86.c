@@ -307,7 +307,7 @@ static bool x86_hotpatch_safe(const uint8_t *from, const uint8_t *to, size_t siz
 	return differing <= 1;
 }
 
-static bool x86_is_trap(const uint8_t *code, size_t size)
+static ISA_NOINSTR bool x86_is_trap(const uint8_t *code, size_t size)
 {
 	return size && code[0] == 0xCC;
 }

@@ -61,26 +61,31 @@ static struct sync_batch batch_of(const struct patch_registry *registry,
 	};
 }
 
-/* The cheapest strategy that is legal for every site. */
-static enum patch_strategy cheapest(const struct port_caps *caps, const struct isa *isa,
-                                    const struct patch_registry *registry, bool traps)
+enum patch_strategy patch_plan(const struct port_caps *caps, const struct isa *isa,
+                               const struct patch_registry *registry, bool traps, size_t *failed)
 {
-	bool nosync = true, breakpoint = traps;
+	uint32_t nosync = 0, breakpoint = 0;
 
-	for (uint32_t i = 0; i < registry->count && (nosync || breakpoint); i++) {
-		nosync = nosync && sync_nosync_legal(caps, isa, &registry->sites[i]);
-		breakpoint = breakpoint && sync_breakpoint_legal(caps, isa, &registry->sites[i]);
-	}
-	return nosync ? PATCH_NOSYNC : breakpoint ? PATCH_BREAKPOINT : PATCH_QUIESCE;
+	while (nosync < registry->count && sync_nosync_legal(caps, isa, &registry->sites[nosync]))
+		nosync++;
+	while (traps && breakpoint < registry->count &&
+	       sync_breakpoint_legal(caps, isa, &registry->sites[breakpoint]))
+		breakpoint++;
+	*failed = nosync > breakpoint ? nosync : breakpoint;
+	return nosync == registry->count       ? PATCH_NOSYNC
+	       : breakpoint == registry->count ? PATCH_BREAKPOINT
+	                                       : PATCH_QUIESCE;
 }
 
 static int run_strategy(struct port *port, struct sync_batch *batch,
                         const struct patch_registry *registry, const struct patch_options *options)
 {
 	enum patch_strategy strategy = options->strategy;
+	size_t failed;
 
 	if (strategy == PATCH_CHEAPEST)
-		strategy = cheapest(port_caps(port), options->isa, registry, options->traps);
+		strategy = patch_plan(port_caps(port), options->isa, registry, options->traps,
+		                      &failed);
 	switch (strategy) {
 	case PATCH_NOSYNC:
 		return sync_nosync(port, batch);

@@ -96,6 +96,13 @@ struct patch_options {
 };
 
 /*
+ * The cheapest strategy that is legal for every site, with traps or without; PATCH_QUIESCE: none of
+ * the others is. *failed: then the first site for which nothing but quiescence is legal.
+ */
+enum patch_strategy patch_plan(const struct port_caps *caps, const struct isa *isa,
+                               const struct patch_registry *registry, bool traps, size_t *failed);
+
+/*
  * Patch every site of the registry, or none. On return 0 every core executes the new code and
  * the state is PATCH_APPLIED. Errors as of the strategy (sync.h), and -EPERM: *failed is text
  * that the protocol itself executes. *failed (may be NULL) is the site.

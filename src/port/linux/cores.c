@@ -69,6 +69,8 @@ int port_lock(struct port *port, uint64_t deadline_ns)
 	uint64_t end = end_of(deadline_ns);
 	uint32_t self = (uint32_t)syscall4(SYS_gettid, 0, 0, 0, 0);
 
+	if (syscall4(SYS_getpid, 0, 0, 0, 0) != (long)port->pid)
+		return -EPERM;
 	while (!port_cas(port, &port->lock, 0, self)) {
 		uint32_t held = port_load(port, &port->lock);
 

@@ -15,6 +15,7 @@
 struct port {
 	struct port_caps caps;
 	int mem;       /* /proc/self/mem */
+	uint32_t pid;  /* whose it is: a child that nobody told of its fork must not use it */
 	uint32_t lock; /* 0, or the holder's thread id; bit 31: somebody waits */
 	/* Threads in the trap path now, for those that entered in an even and an odd period. */
 	uint32_t period, inside[2];
@@ -30,8 +31,12 @@ struct port {
  */
 struct port *linux_port(int *error);
 
-/* Install the trap handler, and see that every thread can take a trap: one that blocks the signal
- * would be killed by it. -EBUSY: *tid still blocks it after `deadline_ns`. */
+/* See that every other thread can take a trap: one that blocks the signal would be killed by it.
+ * -EBUSY: *tid still blocks it after `deadline_ns`. */
 int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_check;
+
+/* trap.c: the handler, and whose port it works for. */
+extern struct port *linux_handling;
+void linux_on_trap(int number, siginfo_t *info, void *context);
 
 #endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * own.c - one transaction in our own process.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "api/own/own.h"
+#include "port/linux/linux.h"
+
+enum { LIVE_MAX = 16 };
+static const uint64_t deadline_default = 1000000000;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct port *port;
+static int port_error;
+
+/* One transaction at a time; an entry that could not be retired in time is not used again. */
+static struct patch_live live[LIVE_MAX];
+static unsigned live_lost;
+/* The registry of the last transaction, if a thread may still look at it: never freed. */
+static const struct patch_registry *stuck;
+static struct patch_traps traps = {.isa = &isa_x86_64, .count = LIVE_MAX, .live = live};
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* The port's own fork handlers come first, so that they run last before a fork. */
+static void open_port(void)
+{
+	port = linux_port(&port_error);
+	if (port && pthread_atfork(before_fork, after_fork, after_fork)) {
+		port_error = -ENOMEM;
+		port = NULL;
+	}
+}
+
+int own_lock(void)
+{
+	pthread_once(&once, open_port);
+	if (!port)
+		return port_error;
+	pthread_mutex_lock(&lock);
+	return 0;
+}
+
+void own_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+int own_read(const void *address, void *buffer, size_t size)
+{
+	return port_read(port, (uintptr_t)address, buffer, size);
+}
+
+int own_fail(struct suture_text_options *options, size_t failed, int rc, const char *format, ...)
+{
+	va_list arguments;
+
+	options->failed = failed;
+	if (!options->message || !options->message_size)
+		return rc;
+	va_start(arguments, format);
+	vsnprintf(options->message, options->message_size, format, arguments);
+	va_end(arguments);
+	return rc;
+}
+
+/* ---- strategy ---- */
+
+/* Threads that meet the trap are held at the head: nowhere else may one arrive, and what they find
+ * afterwards is no trap. */
+static int check_held(const struct patch_registry *registry, struct suture_text_options *options)
+{
+	for (uint32_t i = 0; i < registry->count; i++) {
+		const struct sync_site *site = &registry->sites[i];
+		struct isa_insn insn;
+
+		if (isa_x86_64.decode(site->original, site->length, site->address, &insn) !=
+		    site->length)
+			return own_fail(options, i, -EOPNOTSUPP,
+			                "%#lx: several instructions can not be replaced while they "
+			                "may be executed",
+			                (unsigned long)site->address);
+		if (isa_x86_64.is_trap(site->patched, site->length) || insn.class == ISA_TRAP)
+			return own_fail(options, i, -EOPNOTSUPP,
+			                "%#lx: a trap can not be part of a change by way of a trap",
+			                (unsigned long)site->address);
+	}
+	return 0;
+}
+
+static int choose(const struct patch_registry *registry, struct suture_text_options *options,
+                  enum patch_strategy *strategy)
+{
+	size_t failed;
+
+	*strategy = patch_plan(port_caps(port), &isa_x86_64, registry, true, &failed);
+	if (options->strategy == SUTURE_NOSYNC) {
+		/* What is legal with no traps at all. */
+		*strategy = patch_plan(port_caps(port), &isa_x86_64, registry, false, &failed);
+		if (*strategy != PATCH_NOSYNC)
+			return own_fail(
+			        options, failed, -EOPNOTSUPP,
+			        "%#lx: more than one byte changes; without stopping anybody "
+			        "that can be seen in part",
+			        (unsigned long)registry->sites[failed].address);
+	}
+	if (options->strategy == SUTURE_BREAKPOINT && *strategy == PATCH_NOSYNC)
+		*strategy = PATCH_BREAKPOINT;
+	if (*strategy == PATCH_QUIESCE)
+		return own_fail(options, failed, -EOPNOTSUPP,
+		                "%#lx: can be changed neither by one byte nor by way of a trap",
+		                (unsigned long)registry->sites[failed].address);
+	return *strategy == PATCH_BREAKPOINT ? check_held(registry, options) : 0;
+}
+
+/* ---- a transaction ---- */
+
+static int attach_traps(struct suture_text_options *options, uint64_t deadline_ns)
+{
+	int tid = 0, rc = linux_traps(port, deadline_ns, &tid);
+
+	if (rc)
+		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP", tid);
+	rc = port_trap_attach(port, patch_trap, &traps);
+	if (rc)
+		return own_fail(options, 0, rc, "no handler for SIGTRAP can be installed");
+	return 0;
+}
+
+static int explain(const struct patch_registry *registry, struct suture_text_options *options,
+                   size_t failed, int rc)
+{
+	unsigned long address = registry->count ? registry->sites[failed].address : 0;
+
+	switch (rc) {
+	case -EUCLEAN:
+		return own_fail(options, failed, rc, "%#lx: other bytes than expected", address);
+	case -EPERM:
+		return own_fail(options, failed, rc,
+		                "%#lx: is executed by suture itself, or this process was forked "
+		                "behind the library's back",
+		                address);
+	case -EFAULT:
+		return own_fail(options, failed, rc, "%#lx: is not mapped", address);
+	case -ETIMEDOUT:
+		return own_fail(options, failed, rc, "another thread was patching for too long");
+	default:
+		return own_fail(options, failed, rc, "%#lx: can not be written (%d)", address, -rc);
+	}
+}
+
+void own_free(struct patch_registry *registry)
+{
+	if (registry != stuck)
+		free(registry);
+}
+
+int own_apply(struct patch_registry *registry, struct suture_text_options *options)
+{
+	struct patch_options how = {
+	        .isa = &isa_x86_64,
+	        .deadline_ns = options->deadline_ns ? options->deadline_ns : deadline_default,
+	};
+	size_t failed = 0;
+	uint64_t mask;
+	int rc = choose(registry, options, &how.strategy);
+
+	if (!rc && how.strategy == PATCH_BREAKPOINT) {
+		if (live_lost == LIVE_MAX)
+			return own_fail(options, 0, -EBUSY, "threads are stuck in the trap path");
+		how.traps = &traps;
+		how.live = &live[live_lost];
+		how.live->registry = registry;
+		rc = attach_traps(options, how.deadline_ns);
+	}
+	if (rc)
+		return rc;
+	/* A handler of somebody's on this thread could wait for us at a trap. */
+	mask = port_mask(port);
+	rc = patch_apply(port, registry, &how, &failed);
+	/* On an error the trap path has forgotten the sites, too, as far as it may. */
+	if (patch_retire(port, &how)) {
+		live_lost++;
+		stuck = registry;
+	}
+	port_unmask(port, mask);
+	return rc ? explain(registry, options, failed, rc) : 0;
+}

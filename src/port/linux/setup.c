@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * setup.c - what is done before anything is patched, with libc at hand.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "port/linux/linux.h"
+#include "port/linux/syscall.h"
+
+/* The section of the protocol; the linker names its ends. */
+extern const char __start_suture_noinstr[] __attribute__((visibility("hidden")));
+extern const char __stop_suture_noinstr[] __attribute__((visibility("hidden")));
+
+static struct port own;
+static int setup_error;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* The file stands for the address space of whoever opened it. */
+static int open_memory(void)
+{
+	int file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+	if (file < 0)
+		return -errno;
+	if (own.mem >= 0)
+		close(own.mem);
+	own.mem = file;
+	return 0;
+}
+
+/* Writing a byte of our own text that is the same afterwards: kernels can forbid it. */
+static int try_write(void)
+{
+	uint64_t address = (uint64_t)(uintptr_t)__start_suture_noinstr;
+	struct port_view view;
+	uint8_t byte;
+	int rc = port_read(&own, address, &byte, 1);
+
+	if (!rc)
+		rc = port_view_open(&own, address, 1, &view);
+	if (!rc)
+		rc = port_store(&own, &view, address, &byte, 1);
+	return rc ? -EACCES : 0;
+}
+
+static void before_fork(void)
+{
+	(void)!port_lock(&own, PORT_FOREVER);
+}
+
+static void after_fork(void)
+{
+	port_unlock(&own);
+}
+
+/* Until this has run the child would write its parent's text: the lock is held meanwhile. */
+static void after_fork_in_child(void)
+{
+	setup_error = open_memory();
+	own.pid = (uint32_t)getpid();
+	own.inside[0] = own.inside[1] = 0;
+	own.lock = 0;
+}
+
+static void setup(void)
+{
+	own.mem = -1;
+	own.caps = (struct port_caps){
+	        .store_unit = 1,
+	        .cores_arrive = true,
+	        .threads_visible = false,
+	        .maintenance_broadcast = true,
+	        .traps = true,
+	        .noinstr_start = (uint64_t)(uintptr_t)__start_suture_noinstr,
+	        .noinstr_end = (uint64_t)(uintptr_t)__stop_suture_noinstr,
+	};
+	own.pid = (uint32_t)getpid();
+	setup_error = open_memory();
+	if (!setup_error &&
+	    syscall4(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0, 0))
+		setup_error = -ENOSYS;
+	if (!setup_error)
+		setup_error = try_write();
+	if (!setup_error && pthread_atfork(before_fork, after_fork, after_fork_in_child))
+		setup_error = -ENOMEM;
+}
+
+struct port *linux_port(int *error)
+{
+	pthread_once(&once, setup);
+	*error = setup_error;
+	return setup_error ? NULL : &own;
+}
+
+/* ---- the trap signal ---- */
+
+int port_trap_attach(struct port *port, port_trap_fn handler, void *arg)
+{
+	struct sigaction action = {.sa_sigaction = linux_on_trap,
+	                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+	struct sigaction now;
+
+	if (sigaction(SIGTRAP, NULL, &now))
+		return -errno;
+	port->handler = handler;
+	port->handler_arg = arg;
+	__atomic_store_n(&linux_handling, port, __ATOMIC_RELEASE);
+	/* Somebody may have taken the signal since. */
+	if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == linux_on_trap)
+		return 0;
+	port->previous = now;
+	sigfillset(&action.sa_mask);
+	return sigaction(SIGTRAP, &action, NULL) ? -errno : 0;
+}
+
+void port_trap_detach(struct port *port)
+{
+	struct sigaction now;
+
+	if (sigaction(SIGTRAP, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
+	    now.sa_sigaction == linux_on_trap)
+		sigaction(SIGTRAP, &port->previous, NULL);
+}
+
+static bool blocks(const char *tid, int signal)
+{
+	char path[64], line[256];
+	unsigned long long mask = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return false; /* it is gone */
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "SigBlk: %llx", &mask) == 1)
+			break;
+	fclose(file);
+	return mask >> (signal - 1) & 1;
+}
+
+/* A thread that can not take a trap, or 0. */
+static int find_blocked(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	int found = 0;
+
+	while (tasks && !found && (entry = readdir(tasks)))
+		if (entry->d_name[0] != '.' && atoi(entry->d_name) != gettid() &&
+		    blocks(entry->d_name, SIGTRAP))
+			found = atoi(entry->d_name);
+	if (tasks)
+		closedir(tasks);
+	return found;
+}
+
+int linux_traps(struct port *port, uint64_t deadline_ns, int *tid)
+{
+	struct timespec start, now;
+
+	(void)port;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while ((*tid = find_blocked())) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if ((uint64_t)(now.tv_sec - start.tv_sec) * 1000000000u +
+		            (uint64_t)(now.tv_nsec - start.tv_nsec) >=
+		    deadline_ns)
+			return -EBUSY;
+		port_pause(port, 1000000);
+	}
+	return 0;
+}
