@@ -175,8 +175,8 @@ static int find_stuck(struct search *s, uint32_t *stuck)
 	uint64_t *first = calloc((size_t)count + 2, sizeof(*first));
 	uint32_t *from = malloc((s->edges_count + 1) * sizeof(*from));
 	uint32_t *queue = malloc(((size_t)count + 1) * sizeof(*queue));
-	bool *ends = calloc((size_t)count + 1, 1);
-	int rc = first && from && queue && ends ? 0 : -ENOMEM;
+	bool *ends = calloc((size_t)count + 1, 1), *moves = calloc((size_t)count + 1, 1);
+	int rc = first && from && queue && ends && moves ? 0 : -ENOMEM;
 	struct model_state state;
 
 	*stuck = UINT32_MAX;
@@ -201,9 +201,13 @@ static int find_stuck(struct search *s, uint32_t *stuck)
 				queue[top++] = from[i];
 			}
 	}
-	for (uint32_t i = 0; !rc && i < count && *stuck == UINT32_MAX; i++)
-		if (!ends[i])
+	/* Best one in which nobody can move at all: that is seen to be stuck. */
+	for (uint64_t i = 0; !rc && i < s->edges_count; i++)
+		moves[s->edges[i].from] = true;
+	for (uint32_t i = count; !rc && i-- > 0;)
+		if (!ends[i] && (*stuck == UINT32_MAX || !moves[i] || moves[*stuck]))
 			*stuck = i;
+	free(moves);
 	free(first);
 	free(from);
 	free(queue);

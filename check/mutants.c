@@ -22,8 +22,14 @@
 		.machine = on_machine, .variant = VARIANT_##id, .historical = true                 \
 	}
 
+#define TEMPTING(id, mutant_name, on_scenario, on_machine, sentence)                               \
+	{                                                                                          \
+		.name = mutant_name, .what = sentence, .scenario = on_scenario,                    \
+		.machine = on_machine, .variant = VARIANT_##id                                     \
+	}
+
 const struct mutant mutants[] = {
-        /* what was done */
+        /* what was done, and what one might do */
         HISTORY(LINUX_ARM, "linux-arm-sequence", "alias-stale-dcache", "kirkwood",
                 "Linux' arm patch_text: clean the alias, unmap it, invalidate the I-cache at the "
                 "execution address"),
@@ -40,39 +46,39 @@ const struct mutant mutants[] = {
                 "the others wait for the end of patching, but the patcher does not wait for them"),
         HISTORY(LOOKUP_ONLY, "trap-lookup-only", "late-trap", "x86-64",
                 "a trap that the registry does not know is taken for somebody else's"),
-        HISTORY(LOOKUP_ONCE, "trap-lookup-once", "probe-handover", "x86-64",
-                "the text is looked at after the registry, but the registry not again"),
-        HISTORY(SELF, "patch-anything", "self-patching", "x86-64",
-                "nobody asks whether the site is executed by the patching path itself"),
+        TEMPTING(LOOKUP_ONCE, "trap-lookup-once", "probe-handover", "x86-64",
+                 "the text is looked at after the registry, but the registry not again"),
+        TEMPTING(SELF, "patch-anything", "self-patching", "x86-64",
+                 "nobody asks whether the site is executed by the patching path itself"),
         HISTORY(FLUSH_BEFORE_MAP, "flush-before-map", "xol-unmapped", "24kc",
                 "the out-of-line page is flushed while its address does not exist"),
-        HISTORY(FLUSH_BEFORE_MAP, "flush-before-map-smp", "xol-unmapped", "interaptiv",
-                "the same on several cores"),
+        TEMPTING(FLUSH_BEFORE_MAP, "flush-before-map-smp", "xol-unmapped", "interaptiv",
+                 "the same on several cores"),
         HISTORY(AS_NUMBER, "instruction-as-number", "endian", "cortex-a9",
                 "an instruction is stored as a number in the CPU's byte order"),
         HISTORY(HALVES, "two-halfword-stores", "endian-halfwords", "cortex-a9",
                 "a 32-bit Thumb instruction is stored as two halfwords while it is executed"),
-        HISTORY(LOCAL_FLUSH, "flush-here-only", "visible-everywhere", "arm11mpcore",
-                "the I-cache of the patching core is invalidated, where others do not hear it"),
-        HISTORY(LATE_ANNOUNCE, "announce-after-trap", "probe-cycle", "x86-64",
-                "the trap is written before the trap path knows of it"),
-        HISTORY(BREAKPOINT_WORDS, "trap-for-any-word", "probe-cycle", "cortex-a53",
-                "a breakpoint is stored over an instruction that may not be changed while it is "
-                "executed"),
-        HISTORY(COMPARE_NOTHING, "compare-nothing", "foreign-bytes", "cortex-a53",
-                "the old bytes are not compared"),
-        HISTORY(ICACHE_ONLY, "icache-only", "visible-everywhere", "cortex-a53",
-                "the I-cache is invalidated, and fills from memory while the D-cache has the new "
-                "code"),
+        TEMPTING(LOCAL_FLUSH, "flush-here-only", "visible-everywhere", "arm11mpcore",
+                 "the I-cache of the patching core is invalidated, where others do not hear it"),
+        TEMPTING(LATE_ANNOUNCE, "announce-after-trap", "probe-cycle", "x86-64",
+                 "the trap is written before the trap path knows of it"),
+        TEMPTING(BREAKPOINT_WORDS, "trap-for-any-word", "probe-cycle", "cortex-a53",
+                 "a breakpoint is stored over an instruction that may not be changed while it is "
+                 "executed"),
+        TEMPTING(COMPARE_NOTHING, "compare-nothing", "foreign-bytes", "cortex-a53",
+                 "the old bytes are not compared"),
+        TEMPTING(ICACHE_ONLY, "icache-only", "visible-everywhere", "cortex-a53",
+                 "the I-cache is invalidated, and fills from memory while the D-cache has the new "
+                 "code"),
         HARMLESS(variant, VARIANT_ICACHE_ONLY, "icache-only-idc", "visible-everywhere",
                  "neoverse-n1-erratum", "the same where fetch finds what the D-cache holds"),
-        HISTORY(MEMCPY, "memcpy-one-word", "visible-everywhere", "cortex-a53",
-                "one aligned word that may be changed while it is executed, but written with "
-                "memcpy"),
-        HISTORY(SYNC_MASKED, "interrupt-while-masked", "everybody-patches", "cortex-a53",
-                "the patcher interrupts cores that wait for it with interrupts masked"),
-        HISTORY(NO_ROLLBACK, "no-rollback", "batch-fails", "cortex-a53",
-                "a batch that fails in the middle is left as it is"),
+        TEMPTING(MEMCPY, "memcpy-one-word", "visible-everywhere", "cortex-a53",
+                 "one aligned word that may be changed while it is executed, but written with "
+                 "memcpy"),
+        TEMPTING(SYNC_MASKED, "interrupt-while-masked", "everybody-patches", "cortex-a53",
+                 "the patcher interrupts cores that wait for it with interrupts masked"),
+        TEMPTING(NO_ROLLBACK, "no-rollback", "batch-fails", "cortex-a53",
+                 "a batch that fails in the middle is left as it is"),
         /* what is left out */
         POINT(LOCK, "without-lock", "two-patchers", "cortex-a53", "no lock is taken"),
         POINT(CLEAN, "without-clean", "alias-stale-dcache", "kirkwood",

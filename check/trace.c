@@ -85,7 +85,7 @@ static void name_range(const struct port *port, unsigned index, const struct mod
 	}
 }
 
-/* What the line is called among the others. */
+/* What the line is called, if it is not that of the only or first site. */
 static void name_line(const struct world *world, unsigned index, char *out, size_t size)
 {
 	uint32_t start = world->line_address[index];
@@ -96,7 +96,7 @@ static void name_line(const struct world *world, unsigned index, char *out, size
 	snprintf(out, size, start == AT_SLOT ? " of the slot" : " of %#x", start);
 	for (unsigned i = 0; i < world->sites; i++)
 		if (world->site[i].address - start < WORLD_LINE)
-			snprintf(out, size, i ? " of site %u" : " of the site", i + 1);
+			snprintf(out, size, i ? " of site %u" : "", i + 1);
 }
 
 /* Everything worth telling of one line; the same places in the same order for any state. */
@@ -126,11 +126,11 @@ static unsigned describe_line(const struct port *port, unsigned index,
 		snprintf(out[n].place, sizeof(out[n].place), "memory%s", where);
 		name_range(port, index, line, line->unified, &out[n++]);
 	}
+	for (unsigned i = 0; i < world->cpus && !m->instruction_coherent; i++) {
+		snprintf(out[n].place, sizeof(out[n].place), "I-cache %u%s", i, where);
+		name_range(port, index, line, line->cached[i], &out[n++]);
+	}
 	for (unsigned i = 0; i < world->cpus; i++) {
-		if (!m->instruction_coherent) {
-			snprintf(out[n].place, sizeof(out[n].place), "I-cache %u%s", i, where);
-			name_range(port, index, line, line->cached[i], &out[n++]);
-		}
 		snprintf(out[n].place, sizeof(out[n].place), "fetched %u%s", i, where);
 		name_range(port, index, line, line->fetched[i], &out[n++]);
 	}
@@ -176,9 +176,9 @@ static const char *told_of(const struct port *port)
 	const char *property = port->property;
 	int skipped = 0;
 
-	if (port->told[0] || !property[0])
+	if (!property[0])
 		return port->told[0] ? port->told : "goes on";
-	/* Only the violation tells what it does: the column is its core's. */
+	/* The violation says what it does: the column is its core's. */
 	sscanf(property, "core %*u %n", &skipped);
 	return property + skipped;
 }

@@ -233,6 +233,7 @@ static void build_exception(struct world *world)
 	kit->options.clear_count = 0;
 	/* The exception handler runs the function that is hooked; nobody else does. */
 	world->vector = AT_SITE;
+	world->vector_end = AT_NEW;
 	thread_calls(world, hooks, hooks_once);
 	thread_runs(world, "runs other code", AT_OTHER);
 	add_loop(world, AT_OTHER);

@@ -193,36 +193,64 @@ static const char *described(const struct world_form *form)
 	return form->states == WORLD_OLD ? "old" : form->states == WORLD_NEW ? "new" : "text";
 }
 
+/* A handler of an exception ends where it would begin again, or at a place of its own. */
+static void go_to(struct port *port, struct model_state *state, unsigned thread, uint32_t next)
+{
+	struct model_thread *t = &state->thread[thread];
+
+	if (!t->vector) {
+		t->pc = next;
+		return;
+	}
+	t->vector = next;
+	if (next != port->world->vector && next != port->world->vector_end)
+		return;
+	t->vector = 0;
+	t->began = t->interrupted;
+	t->interrupted = 0;
+	model_tell(port, "returns from the exception");
+	model_exception(port, state, model_cpu_of(port, thread));
+}
+
+static void take_trap(struct port *port, struct model_state *state, unsigned thread, uint32_t pc)
+{
+	struct model_thread *t = &state->thread[thread];
+	unsigned cpu = model_cpu_of(port, thread);
+
+	if (!trap_legal_now(port, state, cpu, pc))
+		return;
+	if (t->vector)
+		model_violated(port, "core %u takes a trap of ours in an exception", cpu);
+	model_tell(port, "executes the trap at %#x: taken", pc);
+	t->mode = MODE_TRAPPED;
+	model_exception(port, state, cpu);
+}
+
 bool model_execute(struct port *port, struct model_state *state, unsigned thread)
 {
 	struct model_thread *t = &state->thread[thread];
 	unsigned cpu = model_cpu_of(port, thread);
+	uint32_t pc = t->vector ? t->vector : t->pc;
 	const struct world_form *form;
 	bool trap;
 
 	if (t->load)
 		return false; /* one load under way at a time */
-	form = fetch(port, state, cpu, t->pc, &trap);
-	if (trap) {
-		if (!trap_legal_now(port, state, cpu, t->pc))
-			return true;
-		model_tell(port, "executes the trap at %#x: taken", t->pc);
-		t->mode = MODE_TRAPPED;
-		model_exception(port, state, cpu);
-		return true;
-	}
+	form = fetch(port, state, cpu, pc, &trap);
+	if (trap)
+		take_trap(port, state, thread, pc);
 	if (!form || !legal_now(port, state, cpu, form))
 		return true;
 	if (form->follows && form->follows != t->began && model_rule(port->world, RULE_SEQUENCE)) {
 		model_violated(port,
 		               "core %u goes on in the %s code at %#x what it began in the other",
-		               cpu, form->follows == WORLD_OLD ? "old" : "new", t->pc);
+		               cpu, form->follows == WORLD_OLD ? "old" : "new", pc);
 		return true;
 	}
 	t->began = form->begins ? form->begins : form->follows;
-	model_tell(port, "executes %s at %#x", described(form), t->pc);
-	t->pc = form->other && model_choose(port, 2) ? form->other : form->next;
+	model_tell(port, "executes %s at %#x", described(form), pc);
 	went_on(port, state, cpu);
+	go_to(port, state, thread, form->other && model_choose(port, 2) ? form->other : form->next);
 	leave(port, state, thread);
 	if (form->literal) {
 		t->load = (uint8_t)(1 + (form - port->world->form));

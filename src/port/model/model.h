@@ -74,15 +74,17 @@ struct model_frame {
 enum { MODE_RUNS, MODE_TRAPPED };
 
 struct model_thread {
-	uint32_t pc; /* 0: executes no text of its own */
+	uint32_t pc;     /* 0: executes no text of its own */
+	uint32_t vector; /* where it is in an exception's handler, or 0 */
 	uint8_t mode;
 	uint8_t masked;
 	uint8_t load;  /* 1 + form whose load is not complete, or 0 */
 	uint8_t grace; /* bit i: thread i waits for it to leave the trap path and displaced copies
 	                */
 	uint8_t frames;
-	uint8_t began; /* state of the sequence that it is in */
-	uint8_t reserved[2];
+	uint8_t began;       /* state of the sequence that it is in */
+	uint8_t interrupted; /* and was in before an exception */
+	uint8_t reserved[1];
 	struct model_frame frame[MODEL_FRAMES];
 };
 

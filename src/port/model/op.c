@@ -28,7 +28,6 @@ bool model_op_silent(const struct port *port, const struct model_thread *thread,
 		return true;
 	switch (op->kind) {
 	case OP_VIEW_CLOSE:
-	case OP_EXPECT:
 	case OP_ASSERT:
 	case OP_RECLAIM:
 		return true;
@@ -101,11 +100,10 @@ static void note_writer(struct port *port, struct model_state *state, unsigned t
 }
 
 /* The first half of what port_write writes: it promises no order and no size. */
-static unsigned first_half(const struct port *port, const struct model_op *op, uint8_t *out)
+static unsigned first_half(const struct port *port, const struct model_op *op)
 {
 	unsigned unit = port->world->isa->unit;
 
-	memcpy(out, op->data, op->size);
 	return unit > 1 && op->size >= unit ? unit / 2 : op->size / 2u;
 }
 
@@ -130,12 +128,19 @@ static void reuse_window(struct port *port, struct model_state *state, unsigned 
 	model_line_store(port, state, (unsigned)line, cpu, true, &piece);
 }
 
+static void tell_write(struct port *port, const struct model_op *op, const char *how)
+{
+	model_tell(port, "writes %s at %#x %s%s", named(port, op->address, op->data, op->size),
+	           op->address & ~WORLD_ALIAS,
+	           op->address & WORLD_ALIAS ? "through the alias" : "directly", how);
+}
+
 static enum model_progress write_text(struct port *port, struct model_state *state, unsigned thread,
-                                      const struct model_op *op, struct model_value *value)
+                                      const struct model_frame *frame, const struct model_op *op,
+                                      struct model_value *value)
 {
 	unsigned cpu = model_cpu_of(port, thread), half = 0;
 	bool fails = false;
-	uint8_t bytes[MODEL_DATA];
 
 	if (!model_buffer_room(&state->cpu[cpu], 4))
 		return OP_BLOCKED;
@@ -144,23 +149,23 @@ static enum model_progress write_text(struct port *port, struct model_state *sta
 		                        "while it patches");
 	note_writer(port, state, thread);
 	reuse_window(port, state, cpu, op);
+	if (op->kind == OP_WRITE && model_rule(port->world, RULE_PIECES))
+		half = first_half(port, op);
+	/* In two steps: anything may come between them. */
+	if (half && !frame->started) {
+		model_store_text(port, state, cpu, op->address, op->data, half);
+		tell_write(port, op, ", the first half");
+		return OP_BEGUN;
+	}
 	if (state->rest.failures && model_choose(port, 2)) {
 		fails = true;
 		state->rest.failures--;
 		value->rc = -EIO;
 	}
-	if (op->kind == OP_WRITE && model_rule(port->world, RULE_PIECES)) {
-		half = first_half(port, op, bytes);
-		if (half)
-			model_store_text(port, state, cpu, op->address, bytes, half);
-	}
 	if (!fails)
 		model_store_text(port, state, cpu, op->address + half, op->data + half,
 		                 op->size - half);
-	model_tell(port, "writes %s at %#x %s%s", named(port, op->address, op->data, op->size),
-	           op->address & ~WORLD_ALIAS,
-	           op->address & WORLD_ALIAS ? "through the alias" : "directly",
-	           fails ? ", which fails" : "");
+	tell_write(port, op, fails ? ", which fails" : half ? ", the rest" : "");
 	return OP_DONE;
 }
 
@@ -419,7 +424,7 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 		return read_text(port, state, cpu, op, value);
 	case OP_STORE:
 	case OP_WRITE:
-		return write_text(port, state, thread, op, value);
+		return write_text(port, state, thread, frame, op, value);
 	case OP_CLEAN:
 	case OP_DROP_READ:
 	case OP_DROP_EXECUTED:

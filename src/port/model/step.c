@@ -139,7 +139,7 @@ static void go_on(struct port *port, struct model_state *state, unsigned thread)
 {
 	const struct model_thread *t = &state->thread[thread];
 
-	while (t->frames && !port->property[0] && !port->fault[0] &&
+	while (t->frames && !t->vector && !port->property[0] && !port->fault[0] &&
 	       model_op_silent(port, t, model_ask(port, t->frame[t->frames - 1].node)))
 		if (!run_thread(port, state, thread))
 			break;
@@ -250,6 +250,8 @@ static bool run_thread(struct port *port, struct model_state *state, unsigned th
 {
 	struct model_thread *t = &state->thread[thread];
 
+	if (t->vector)
+		return model_execute(port, state, thread);
 	if (t->frames)
 		return run_frame(port, state, thread);
 	if (t->mode == MODE_TRAPPED) {
@@ -273,7 +275,7 @@ static bool take_up(struct port *port, struct model_state *state, unsigned threa
 
 	if (c->current == thread)
 		return true;
-	if (state->thread[c->current].masked)
+	if (state->thread[c->current].masked || state->thread[c->current].vector)
 		return false;
 	c->current = (uint8_t)thread;
 	model_synchronise(port, state, cpu);
@@ -303,7 +305,7 @@ static bool come(struct port *port, struct model_state *state, unsigned cpu, uns
 	struct model_thread *t = &state->thread[c->current];
 	const struct model_thread *who = &state->thread[owner];
 
-	if (c->call[owner] != CALL_ASKED || t->masked || t->frames == MODEL_FRAMES)
+	if (c->call[owner] != CALL_ASKED || t->masked || t->vector || t->frames == MODEL_FRAMES)
 		return false;
 	c->call[owner] = CALL_BEGUN;
 	model_exception(port, state, cpu);
@@ -320,8 +322,8 @@ static bool come_to_rest(struct port *port, struct model_state *state, unsigned 
 {
 	struct model_cpu *c = &state->cpu[cpu];
 
-	if (c->rest != REST_ASKED || state->thread[c->current].masked || c->stores ||
-	    state->thread[c->current].load)
+	if (c->rest != REST_ASKED || state->thread[c->current].masked ||
+	    state->thread[c->current].vector || c->stores || state->thread[c->current].load)
 		return false;
 	c->rest = REST_THERE;
 	model_tell(port, "stops");
@@ -339,7 +341,8 @@ static bool cpu_step(struct port *port, struct model_state *state, unsigned cpu,
 		return come(port, state, cpu, step - STEP_CALL);
 	if (step == STEP_REST)
 		return come_to_rest(port, state, cpu);
-	if (t->masked)
+	/* An exception's handler runs with others masked. */
+	if (t->masked || t->vector)
 		return false;
 	if (step == STEP_SYNC) {
 		if (!c->sync)
@@ -351,8 +354,13 @@ static bool cpu_step(struct port *port, struct model_state *state, unsigned cpu,
 	}
 	if (!port->world->vector || !model_rule(port->world, RULE_EXCEPTION))
 		return false;
+	if (state->thread[c->current].vector)
+		return false;
+	state->thread[c->current].vector = port->world->vector;
+	state->thread[c->current].interrupted = t->began;
+	state->thread[c->current].began = 0;
 	model_exception(port, state, cpu);
-	model_execute_elsewhere(port, state, cpu, port->world->vector, "in an exception");
+	model_tell(port, "takes an exception");
 	return true;
 }
 
@@ -389,7 +397,7 @@ int model_step(struct port *port, struct model_state *state, unsigned i)
 bool model_done(const struct port *port, const struct model_state *state)
 {
 	for (unsigned i = 0; i < port->world->threads; i++)
-		if (state->thread[i].frames ||
+		if (state->thread[i].frames || state->thread[i].vector ||
 		    (state->thread[i].masked && !port->world->thread[i].masked))
 			return false;
 	for (unsigned i = 0; i < port->world->cpus; i++)
