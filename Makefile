@@ -65,7 +65,8 @@ $(B)/%.o: %.c Makefile | deps-build
 # are in a section of their own, call libc for nothing, and the compiler shall not do so either.
 NOINSTR_OBJ   := $(PROTOCOL_SRC:%.c=$(B)/own/%.o) \
                  $(patsubst %,$(B)/own/src/port/linux/%.o,memory cores trap)
-NOINSTR_FLAGS := -fno-stack-protector -fno-tree-loop-distribute-patterns -fcf-protection=none
+NOINSTR_FLAGS := -fno-stack-protector -fcf-protection=none \
+                 $(if $(findstring clang,$(CC)),-fno-builtin,-fno-tree-loop-distribute-patterns)
 
 $(B)/own/%.o: %.c Makefile | deps-build
 	@mkdir -p $(@D)

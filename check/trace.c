@@ -94,9 +94,13 @@ static void name_line(const struct world *world, unsigned index, char *out, size
 	if (world->lines == 1)
 		return;
 	snprintf(out, size, start == AT_SLOT ? " of the slot" : " of %#x", start);
-	for (unsigned i = 0; i < world->sites; i++)
-		if (world->site[i].address - start < WORLD_LINE)
-			snprintf(out, size, i ? " of site %u" : "", i + 1);
+	for (unsigned i = 0; i < world->sites; i++) {
+		if (world->site[i].address - start >= WORLD_LINE)
+			continue;
+		out[0] = '\0';
+		if (i)
+			snprintf(out, size, " of site %u", i + 1);
+	}
 }
 
 /* Everything worth telling of one line; the same places in the same order for any state. */
