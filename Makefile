@@ -129,13 +129,15 @@ run: deps-run all
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
-	           $(DESTDIR)$(PREFIX)/include/suture $(DESTDIR)$(PREFIX)/share/man/man1
+	           $(DESTDIR)$(PREFIX)/include/suture $(DESTDIR)$(PREFIX)/share/man/man1 \
+	           $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 755 $(B)/suture $(B)/suture-check $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libsuture.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/libsuture.so $(DESTDIR)$(PREFIX)/lib/libsuture.so.0
 	ln -sf libsuture.so.0 $(DESTDIR)$(PREFIX)/lib/libsuture.so
 	install -m 644 $(HEADERS) $(DESTDIR)$(PREFIX)/include/suture/
 	install -m 644 man/suture.1 man/suture-check.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' suture.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/suture.pc
 
 format:
