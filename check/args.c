@@ -222,7 +222,7 @@ static enum status complain_option(const char *argument, int kind)
 		complain("option '%s' needs a value", argument);
 	else if (optopt >= OPTION_MACHINE)
 		complain("option '%s' takes no value", argument);
-	else if (optopt && strncmp(argument, "--", 2) == 0)
+	else if (optopt && strchr("hjqv", optopt))
 		complain("option '%s' takes no value", argument);
 	else if (optopt)
 		complain("unknown option '-%c'; see suture-check --help", optopt);

@@ -168,48 +168,123 @@ static bool expand(void *arg, const struct model_state *next, int core, uint32_t
 
 /* ---- nothing deadlocks, everybody leaves: the end can be reached from everywhere ---- */
 
-/* The nearest state from which it can not, or UINT32_MAX. -ENOMEM. */
+/* Who is next to whom: neighbours of state i are to[first[i]] up to to[first[i + 1] - 1]. */
+struct graph {
+	uint64_t *first;
+	uint32_t *to;
+};
+
+static int graph_open(struct graph *graph, const struct search *s, bool backward)
+{
+	uint32_t count = s->states.count;
+
+	graph->first = calloc((size_t)count + 2, sizeof(*graph->first));
+	graph->to = malloc((s->edges_count + 1) * sizeof(*graph->to));
+	if (!graph->first || !graph->to)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < s->edges_count; i++)
+		graph->first[(backward ? s->edges[i].to : s->edges[i].from) + 2]++;
+	for (uint32_t i = 0; i < count; i++)
+		graph->first[i + 1] += graph->first[i];
+	for (uint64_t i = 0; i < s->edges_count; i++) {
+		const struct edge *edge = &s->edges[i];
+
+		graph->to[graph->first[(backward ? edge->to : edge->from) + 1]++] =
+		        backward ? edge->from : edge->to;
+	}
+	return 0;
+}
+
+static void graph_close(struct graph *graph)
+{
+	free(graph->first);
+	free(graph->to);
+}
+
+/* Mark all that can be reached from the `top` states in the queue, which are marked. */
+static void spread(const struct graph *graph, bool *marks, uint32_t *queue, uint32_t top)
+{
+	while (top) {
+		uint32_t at = queue[--top];
+
+		for (uint64_t i = graph->first[at]; i < graph->first[at + 1]; i++) {
+			if (marks[graph->to[i]])
+				continue;
+			marks[graph->to[i]] = true;
+			queue[top++] = graph->to[i];
+		}
+	}
+}
+
+static void spread_from(const struct graph *graph, uint32_t from, bool *marks, uint32_t *queue,
+                        uint32_t count)
+{
+	memset(marks, 0, count);
+	marks[from] = true;
+	queue[0] = from;
+	spread(graph, marks, queue, 1);
+}
+
+/*
+ * From `stuck` on no way leads to the end; but much may still happen, and who waits for ever need
+ * not wait yet. Go on to where no way out is left, and there to the nearest state: what can be
+ * reached from it can also reach it.
+ */
+static int settle(const struct search *s, const struct graph *back, uint32_t *stuck,
+                  uint32_t *queue)
+{
+	uint32_t count = s->states.count, out = *stuck;
+	bool *forth_marks = malloc(count), *back_marks = malloc(count);
+	struct graph forth = {0};
+	int rc = graph_open(&forth, s, false);
+
+	if (!forth_marks || !back_marks)
+		rc = -ENOMEM;
+	while (!rc && out != UINT32_MAX) {
+		*stuck = out;
+		out = UINT32_MAX;
+		spread_from(&forth, *stuck, forth_marks, queue, count);
+		spread_from(back, *stuck, back_marks, queue, count);
+		for (uint32_t i = 0; i < count; i++)
+			if (forth_marks[i] && !back_marks[i])
+				out = i;
+	}
+	for (uint32_t i = 0; !rc && i < *stuck; i++)
+		if (forth_marks[i])
+			*stuck = i;
+	graph_close(&forth);
+	free(forth_marks);
+	free(back_marks);
+	return rc;
+}
+
+/* A state from which it can not, or UINT32_MAX. -ENOMEM. */
 static int find_stuck(struct search *s, uint32_t *stuck)
 {
 	uint32_t count = s->states.count, top = 0;
-	uint64_t *first = calloc((size_t)count + 2, sizeof(*first));
-	uint32_t *from = malloc((s->edges_count + 1) * sizeof(*from));
 	uint32_t *queue = malloc(((size_t)count + 1) * sizeof(*queue));
-	bool *ends = calloc((size_t)count + 1, 1), *moves = calloc((size_t)count + 1, 1);
-	int rc = first && from && queue && ends && moves ? 0 : -ENOMEM;
+	bool *ends = calloc((size_t)count + 1, 1);
+	struct graph back = {0};
 	struct model_state state;
+	int rc = graph_open(&back, s, true);
 
+	if (!queue || !ends)
+		rc = -ENOMEM;
 	*stuck = UINT32_MAX;
-	for (uint64_t i = 0; !rc && i < s->edges_count; i++)
-		first[s->edges[i].to + 2]++;
-	for (uint32_t i = 0; !rc && i < count; i++)
-		first[i + 1] += first[i];
-	for (uint64_t i = 0; !rc && i < s->edges_count; i++)
-		from[first[s->edges[i].to + 1]++] = s->edges[i].from;
 	for (uint32_t i = 0; !rc && i < count; i++) {
 		unpack(s, i, &state);
 		ends[i] = model_done(s->port, &state);
 		if (ends[i])
 			queue[top++] = i;
 	}
-	while (!rc && top) {
-		uint32_t to = queue[--top];
-
-		for (uint64_t i = first[to]; i < first[to + 1]; i++)
-			if (!ends[from[i]]) {
-				ends[from[i]] = true;
-				queue[top++] = from[i];
-			}
-	}
-	/* Best one in which nobody can move at all: that is seen to be stuck. */
-	for (uint64_t i = 0; !rc && i < s->edges_count; i++)
-		moves[s->edges[i].from] = true;
-	for (uint32_t i = count; !rc && i-- > 0;)
-		if (!ends[i] && (*stuck == UINT32_MAX || !moves[i] || moves[*stuck]))
+	if (!rc)
+		spread(&back, ends, queue, top);
+	for (uint32_t i = 0; !rc && i < count && *stuck == UINT32_MAX; i++)
+		if (!ends[i])
 			*stuck = i;
-	free(moves);
-	free(first);
-	free(from);
+	if (!rc && *stuck != UINT32_MAX)
+		rc = settle(s, &back, stuck, queue);
+	graph_close(&back);
 	free(queue);
 	free(ends);
 	return rc;
@@ -262,6 +337,9 @@ static int retrace(struct search *s, uint32_t last, uint32_t ordinal, struct tra
 		state = r.after;
 		rc = r.rc;
 	}
+	/* No step violates: somebody waits. */
+	if (!rc && ordinal == UINT32_MAX)
+		rc = trace_wait(trace, s->world, &state);
 	s->port->telling = false;
 	free(way);
 	return rc;
@@ -338,10 +416,9 @@ static void run(struct search *s, const struct check_limits *limits, struct chec
 		}
 		if (s->port->fault[0])
 			result->reason = trace_keep(s->port->fault);
-		if (e.failed)
+		if (e.failed || s->port->fault[0])
 			return;
-		if (s->states.count > states_limit ||
-		    (e.from % 1024 == 0 && memory_of(s) > memory_limit)) {
+		if (s->states.count > states_limit || memory_of(s) > memory_limit) {
 			result->reason = "more states than the limit";
 			return;
 		}

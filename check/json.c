@@ -185,11 +185,12 @@ static json_t *json_mutants(void)
 		const struct mutant *mutant = &mutants[i];
 
 		array = array_add(array,
-		                  json_pack("{so so so so sb}", "name", json_text(mutant->name),
+		                  json_pack("{so so so so sb sb}", "name", json_text(mutant->name),
 		                            "what", json_text(mutant->what), "machine",
 		                            json_text(mutant->machine), "scenario",
 		                            json_text(mutant->scenario), "historical",
-		                            mutant->historical));
+		                            mutant->historical, "harmless",
+		                            mutant->harmless));
 	}
 	return array;
 }

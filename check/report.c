@@ -556,7 +556,7 @@ void report_list(FILE *out)
 		put_entry(out, mutants[i].name, mutants[i].what);
 		snprintf(where, sizeof(where), "%s, %s%s", mutants[i].machine, mutants[i].scenario,
 		         mutants[i].historical ? "; was in the field" : "");
-		put_note(out, "refuted on", where);
+		put_note(out, mutants[i].harmless ? "harmless on" : "refuted on", where);
 	}
 	fputs("\nSources of the library in here\n", out);
 	for (const char *const *source = check_sources; *source; source++)

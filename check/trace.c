@@ -187,10 +187,23 @@ static const char *told_of(const struct port *port)
 	return property + skipped;
 }
 
+static struct trace_row *new_row(struct trace *trace, int core)
+{
+	struct trace_row *rows = realloc(trace->rows, (trace->count + 1) * sizeof(*rows)), *row;
+
+	if (!rows)
+		return NULL;
+	trace->rows = rows;
+	row = &rows[trace->count++];
+	memset(row, 0, sizeof(*row));
+	row->core = core;
+	return row;
+}
+
 int trace_add(struct trace *trace, const struct port *port, const struct model_state *before,
               const struct model_state *after, int core)
 {
-	struct trace_row *rows, *row;
+	struct trace_row *row;
 
 	if (joins(trace, port, core)) {
 		row = &trace->rows[trace->count - 1];
@@ -199,15 +212,25 @@ int trace_add(struct trace *trace, const struct port *port, const struct model_s
 		add_changes(row, port, before, after);
 		return 0;
 	}
-	rows = realloc(trace->rows, (trace->count + 1) * sizeof(*rows));
-	if (!rows)
+	row = new_row(trace, core);
+	if (!row)
 		return -ENOMEM;
-	trace->rows = rows;
-	row = &rows[trace->count++];
-	memset(row, 0, sizeof(*row));
-	row->core = core;
 	snprintf(row->what, sizeof(row->what), "%.*s", (int)sizeof(row->what) - 1, told_of(port));
 	add_changes(row, port, before, after);
+	return 0;
+}
+
+int trace_wait(struct trace *trace, const struct world *world, const struct model_state *state)
+{
+	struct trace_row *row;
+	unsigned waits = 0;
+
+	while (waits + 1 < world->threads && !state->thread[waits].frames)
+		waits++;
+	row = new_row(trace, (int)waits);
+	if (!row)
+		return -ENOMEM;
+	snprintf(row->what, sizeof(row->what), "waits for ever");
 	return 0;
 }
 

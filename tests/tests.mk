@@ -24,7 +24,7 @@ $(B)/tests/unit/own_%: tests/unit/own_%.c tests/tap.h $(HEADERS) $(B)/libsuture.
 	      $(B)/libsuture.a $(LIBS) -lpthread
 
 # The checker's own: linked with its objects.
-$(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ)
+$(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ) $(ISA_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(CHECK_INCLUDE) -Itests $< -o $@ \
 	      $(filter-out %/check/main.o,$(CHECK_OBJ)) $(ISA_OBJ) -lZydis -ljansson -lpthread

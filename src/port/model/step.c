@@ -169,8 +169,16 @@ void model_first(struct port *port, struct model_state *state)
 	for (unsigned i = 0; i < WORLD_SITES; i++)
 		state->rest.allowed[i] = WORLD_ANY;
 	state->rest.failures = world->write_fails && model_rule(world, RULE_WRITE_FAILS);
-	for (unsigned i = 0; i < world->threads; i++)
+	for (unsigned i = 0; i < world->threads; i++) {
+		const struct model_state before = *state;
+
 		go_on(port, state, i);
+		if (!port->property[0])
+			continue;
+		/* Its first step finds this again, and belongs to somebody. */
+		*state = before;
+		port->property[0] = '\0';
+	}
 	model_lines_settle(port, state);
 }
 
