@@ -140,11 +140,14 @@ install: all
 	install -m 644 man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' suture.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/suture.pc
 
+docs: $(B)/suture-check
+	@tools/draw-cases $(B)
+
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all run install format clean
+.PHONY: all run install docs format clean
 .DEFAULT_GOAL := all

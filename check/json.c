@@ -189,8 +189,7 @@ static json_t *json_mutants(void)
 		                            "what", json_text(mutant->what), "machine",
 		                            json_text(mutant->machine), "scenario",
 		                            json_text(mutant->scenario), "historical",
-		                            mutant->historical, "harmless",
-		                            mutant->harmless));
+		                            mutant->historical, "harmless", mutant->harmless));
 	}
 	return array;
 }

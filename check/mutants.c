@@ -48,6 +48,8 @@ const struct mutant mutants[] = {
                 "a trap that the registry does not know is taken for somebody else's"),
         TEMPTING(LOOKUP_ONCE, "trap-lookup-once", "probe-handover", "x86-64",
                  "the text is looked at after the registry, but the registry not again"),
+        TEMPTING(SAME_PLACE, "resume-at-the-trap", "probe-cycle", "x86-64",
+                 "whoever takes a trap is sent back to it, as if it were gone"),
         TEMPTING(SELF, "patch-anything", "self-patching", "x86-64",
                  "nobody asks whether the site is executed by the patching path itself"),
         HISTORY(FLUSH_BEFORE_MAP, "flush-before-map", "xol-unmapped", "24kc",
@@ -120,6 +122,8 @@ const struct mutant mutants[] = {
               "the trap may be visible before the registry is"),
         HARMLESS(point, PORT_POINT_ANNOUNCE, "without-announce-tso", "key-breakpoint", "x86-64",
                  "the same where stores become visible in their order"),
+        POINT(LOOK, "without-look", "probe-handover", "riscv",
+              "the trap path may look at the registry again before it looks at the text"),
         POINT(GRACE, "without-grace", "slot-reclaimed", "x86-64",
               "an out-of-line slot is given back while somebody is on the way to it"),
 };

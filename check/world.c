@@ -300,6 +300,20 @@ struct kit *layout_key(struct world *world, uint32_t at)
 	return kit;
 }
 
+struct kit *layout_two_keys(struct world *world)
+{
+	struct kit *kit = layout_key(world, AT_SITE);
+
+	/* From one site to the other and back. */
+	world->form[0].next = AT_SECOND;
+	add_key(kit, 1, AT_SECOND, AT_SLOT + 8);
+	kit->registry[0] = registry_of(world, 0, 2);
+	kit->live[0].registry = kit->registry[0];
+	kit->live[1] = (struct patch_live){0};
+	kit->traps.count = 1;
+	return kit;
+}
+
 struct kit *layout_probe(struct world *world)
 {
 	struct kit *kit = kit_new(world);
@@ -344,7 +358,7 @@ static void hook_bytes(struct kit *kit, uint32_t at)
 	site_add(kit->world, at, original, jump, 5);
 	hook_old(kit, at, 0, 0, 3);
 	hook_old(kit, at, 1, 3, 2);
-	form_of(kit->world, 0, WORLD_NEW, at, jump, 5, AT_NEW);
+	form_of(kit->world, 0, WORLD_NEW, at, jump, 5, AT_NEW)->begins = WORLD_NEW;
 	kit->second = 3;
 }
 
@@ -372,6 +386,7 @@ struct kit *layout_hook(struct world *world, uint32_t at)
 
 	kit->loop = at;
 	lead_to(world, AT_NEW, 7, at);
+	world->form[world->forms - 1].follows = WORLD_NEW;
 	if (bytewise(world))
 		hook_bytes(kit, at);
 	else
@@ -434,6 +449,8 @@ bool kit_apply(struct port *port, struct kit *kit, unsigned i)
 	                                                                                : WORLD_OLD;
 	expect_all(port, kit, i, state);
 	kit_reads(port, kit, i, state);
+	world_assert(port, rc || port_load(port, &kit->registry[i]->state) == PATCH_APPLIED,
+	             "what is applied is not said to be");
 	return state == WORLD_NEW;
 }
 

@@ -29,6 +29,7 @@ enum variant {
 	VARIANT_BREAKPOINT_WORDS, /* a trap for an instruction that may not be changed like that */
 	VARIANT_COMPARE_NOTHING,  /* written without looking at what is there */
 	VARIANT_ICACHE_ONLY,      /* no duty 1 */
+	VARIANT_SAME_PLACE,       /* the trap path always says "late" */
 	VARIANT_MEMCPY,           /* one word, in any pieces */
 	VARIANT_SYNC_MASKED,      /* cores are interrupted that are masked */
 	VARIANT_NO_ROLLBACK,      /* a failed batch stays half done */

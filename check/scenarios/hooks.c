@@ -83,7 +83,7 @@ static void build_stopped(struct world *world)
 	world->stop_outside = true;
 }
 
-static const char *needs_broadcast(const struct machine *machine)
+const char *needs_broadcast(const struct machine *machine)
 {
 	return machine->broadcast || machine->cpus == 1
 	               ? NULL
@@ -270,6 +270,7 @@ static void build_never(struct world *world)
 	thread_runs(world, "never takes an interrupt", AT_SITE);
 	world->thread[1].masked = true;
 	thread_runs(world, "is willing", AT_NEW);
+	world->thread[2].began = WORLD_NEW;
 }
 
 const struct scenario scenario_never_stops = {

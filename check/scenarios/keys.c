@@ -46,7 +46,7 @@ static void build_breakpoint(struct world *world)
 	thread_runs(world, runs, AT_SITE);
 }
 
-static const char *needs_trap_pair(const struct machine *machine)
+const char *needs_trap_pair(const struct machine *machine)
 {
 	uint8_t nop[4];
 
@@ -69,7 +69,7 @@ const struct scenario scenario_key_breakpoint = {
         .build = build_breakpoint,
 };
 
-/* No detours: who meets the trap is held. */
+/* No detours: who meets the trap is held until its own transaction is over. */
 static void toggles_held(struct port *port, void *arg)
 {
 	struct kit *kit = arg;
@@ -77,6 +77,8 @@ static void toggles_held(struct port *port, void *arg)
 
 	kit_apply(port, kit, 0);
 	world_assert(port, patch_retire(port, &options) == 0, "a site can not be forgotten");
+	/* Nobody looks at it any more. */
+	world_reclaim(port);
 }
 
 static void build_held(struct world *world)
@@ -126,18 +128,7 @@ static void toggles_both(struct port *port, void *arg)
 
 static void build_batch(struct world *world)
 {
-	struct kit *kit = layout_key(world, AT_SITE);
-	struct patch_detour first = kit->detours[0];
-
-	/* From one site to the other and back. */
-	world->form[0].next = AT_SECOND;
-	add_key(kit, 1, AT_SECOND, AT_SLOT + 8);
-	kit->registry[0] = registry_of(world, 0, 2);
-	kit->live[0].registry = kit->registry[0];
-	kit->detours[1].displaced = AT_SLOT + 8;
-	kit->detours[0] = first;
-	kit->live[1] = (struct patch_live){0};
-	kit->traps.count = 1;
+	layout_two_keys(world);
 	thread_calls(world, "toggles both keys at once", toggles_both);
 	thread_runs(world, "runs over both", AT_SITE);
 }
@@ -164,7 +155,7 @@ static void build_batch_fails(struct world *world)
 {
 	build_batch(world);
 	world->thread[0].calls = survives_batch;
-	world->write_fails = true;
+	world->write_fails = 1;
 }
 
 const struct scenario scenario_batch_fails = {
@@ -373,7 +364,7 @@ static void build_failure(struct world *world)
 {
 	build_toggle(world);
 	world->thread[0].calls = survives_failure;
-	world->write_fails = true;
+	world->write_fails = 1;
 }
 
 const struct scenario scenario_failure = {

@@ -40,6 +40,26 @@ const struct scenario *const scenarios[] = {
         &scenario_publish_near,
         &scenario_slot,
         &scenario_jit,
+        /* and what can go wrong */
+        &scenario_unwritable,
+        &scenario_two_failures,
+        &scenario_late_breakpoint,
+        &scenario_hook_fails,
+        &scenario_stop_late,
+        &scenario_begin_refuses,
+        &scenario_failed_reclaim,
+        &scenario_late_revert,
+        &scenario_revert_failures,
+        &scenario_late_repeat,
+        &scenario_revert_busy,
+        &scenario_recovers,
+        &scenario_illegal,
+        &scenario_foreign_any,
+        &scenario_neighbour,
+        &scenario_inner_byte,
+        &scenario_lock_late,
+        &scenario_publish_fails,
+        &scenario_nested,
 };
 const unsigned scenarios_count = sizeof(scenarios) / sizeof(scenarios[0]);
 

@@ -22,6 +22,18 @@ extern const struct scenario scenario_probe_cycle, scenario_late_trap, scenario_
 extern const struct scenario scenario_publish, scenario_publish_near, scenario_slot,
         scenario_deferred, scenario_jit;
 
+/* failures.c: what can go wrong */
+extern const struct scenario scenario_unwritable, scenario_two_failures, scenario_late_breakpoint,
+        scenario_hook_fails, scenario_stop_late, scenario_begin_refuses, scenario_failed_reclaim,
+        scenario_late_revert, scenario_revert_failures, scenario_late_repeat, scenario_revert_busy,
+        scenario_recovers, scenario_illegal, scenario_foreign_any, scenario_neighbour,
+        scenario_inner_byte, scenario_lock_late, scenario_publish_fails, scenario_nested;
+
+/* Why a scenario cannot exist on a machine, or NULL. */
+/* An instruction may be exchanged for a trap while it is executed. */
+const char *needs_trap_pair(const struct machine *machine);
+/* Maintenance reaches cores that are stopped. */
+const char *needs_broadcast(const struct machine *machine);
 /* Cores that execute while one patches; NULL if the machine has some. */
 const char *needs_cores(const struct machine *machine);
 

@@ -21,7 +21,8 @@ static void cycles(struct port *port, void *arg)
 
 static void use_history(struct world *world)
 {
-	if (world->variant == VARIANT_LOOKUP_ONLY || world->variant == VARIANT_LOOKUP_ONCE)
+	if (world->variant == VARIANT_SAME_PLACE || world->variant == VARIANT_LOOKUP_ONLY ||
+	    world->variant == VARIANT_LOOKUP_ONCE)
 		world->trap = history_trap;
 }
 

@@ -147,6 +147,7 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 {
 	struct sync_batch batch = batch_of(registry, options, false);
 	size_t ignored;
+	bool gone;
 	int rc = check_noinstr(port, registry, failed ? failed : &ignored);
 
 	if (rc)
@@ -155,15 +156,20 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 	rc = port_lock(port, options->deadline_ns);
 	if (rc)
 		return rc;
+	port_set(port, &batch.failed, 0);
 	port_set(port, &registry->state, PATCH_PREPARED);
 	announce(port, options, PATCH_APPLYING);
 	rc = run_strategy(port, &batch, registry, options);
 	if (!rc)
 		port_set(port, &registry->state, PATCH_APPLIED);
 	/* A site that could not even be taken back is known to the trap path for good. */
-	if (!rc || patch_count(port, registry) == 0)
+	gone = rc && !batch.stuck && patch_count(port, registry) == 0;
+	if (!rc || gone)
 		tell_trap_path(port, options, rc ? PATCH_GONE : PATCH_LIVE);
 	port_unlock(port);
+	/* Somebody may be on the way from a trap that was there for a while. */
+	if (gone && options->traps && rc != -EUCLEAN && rc != -EINVAL)
+		(void)!port_grace(port, PORT_FOREVER);
 	if (failed)
 		*failed = port_load(port, &batch.failed);
 	return rc;
@@ -186,26 +192,25 @@ int patch_revert(struct port *port, const struct patch_registry *registry,
 	rc = port_lock(port, options->deadline_ns);
 	if (rc)
 		return rc;
+	batch.resume = options->traps && port_load(port, &options->live->phase) != PATCH_LIVE;
 	announce(port, options, PATCH_REVERTING);
 	rc = run_strategy(port, &batch, registry, options);
-	/* -EBUSY: the text is restored. */
-	tell_trap_path(port, options, rc && rc != -EBUSY ? PATCH_LIVE : PATCH_GONE);
+	/* -EBUSY: restored if nobody is told to be inside `vacate`, but not if inside `clear`. Late
+	 * for some core, or stuck half way: those who meet a trap go on in the displaced copy. */
+	if (!rc || (rc == -EBUSY && patch_count(port, registry) == 0))
+		tell_trap_path(port, options, PATCH_GONE);
+	else if (!batch.stuck && rc != -ETIMEDOUT)
+		tell_trap_path(port, options, batch.resume ? PATCH_REVERTING : PATCH_LIVE);
 	port_unlock(port);
 	return !rc && options->traps ? grace(port, options) : rc;
 }
 
 int patch_retire(struct port *port, const struct patch_options *options)
 {
-	int rc;
-
 	if (!options->traps)
 		return 0;
-	port_point(port, PORT_POINT_LOCK);
-	rc = port_lock(port, options->deadline_ns);
-	if (rc)
-		return rc;
-	tell_trap_path(port, options, PATCH_GONE);
-	port_unlock(port);
+	/* No generation: late traps find no trap in the text. */
+	port_set(port, &options->live->phase, PATCH_GONE);
 	return grace(port, options);
 }
 

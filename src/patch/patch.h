@@ -105,7 +105,13 @@ enum patch_strategy patch_plan(const struct port_caps *caps, const struct isa *i
 /*
  * Patch every site of the registry, or none. On return 0 every core executes the new code and
  * the state is PATCH_APPLIED. Errors as of the strategy (sync.h), and -EPERM: *failed is text
- * that the protocol itself executes. *failed (may be NULL) is the site.
+ * that the protocol itself executes. *failed (may be NULL) is the site. -ETIMEDOUT is also said if
+ * the lock was not free in time; then the registry's state is as before.
+ *
+ * Should a write fail and the way back fail, too, sites keep our traps, and threads that meet them
+ * go on as if nothing had been patched in or everything (traps->live stays in use): patch_revert
+ * then, with PATCH_QUIESCE if need be. Otherwise, on an error, what belongs to the detours may be
+ * reused.
  */
 int patch_apply(struct port *port, struct patch_registry *registry,
                 const struct patch_options *options, size_t *failed) port_must_check;
@@ -114,7 +120,9 @@ int patch_apply(struct port *port, struct patch_registry *registry,
  * Take every site back. With PATCH_QUIESCE as far as it is still ours: bytes that somebody else
  * changed since stay; works whatever an interrupted patch_apply or patch_revert left behind, and
  * any number of times. Otherwise all or nothing.
- * -EBUSY: the text is restored, but somebody is still inside `vacate`, or on the way from a trap.
+ * -EBUSY: somebody is inside `clear`, and nothing is restored; or the text is, but somebody is still
+ * inside `vacate`, or on the way from a trap (patch_count tells). -ETIMEDOUT: late for some core; may
+ * be done again.
  */
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options) port_must_check;

@@ -43,9 +43,17 @@ static const struct sync_site *site_at(const struct patch_registry *registry, ui
 }
 
 /* Where a thread goes on that took the trap at offset k of a site in this phase. */
-static uint64_t onward(const struct isa *isa, const struct sync_site *site,
-                       const struct patch_detour *detour, uint32_t phase, uint64_t k)
+static uint64_t onward(struct port *port, const struct isa *isa, const struct patch_live *live,
+                       const struct sync_site *site, uint32_t phase, uint64_t k)
 {
+	const struct patch_detour *detour;
+
+	if (!live->detours) {
+		if (phase != PATCH_LIVE)
+			(void)!port_wait(port, &live->phase, phase, PORT_FOREVER);
+		return site->address + k; /* a new look, if a trap is there again */
+	}
+	detour = &live->detours[site - live->registry->sites];
 	if (k || phase == PATCH_REVERTING)
 		return detour->displaced + detour->displaced_at[k];
 	if (phase == PATCH_LIVE && !isa->is_trap(site->patched, site->length))
@@ -61,29 +69,34 @@ uint64_t patch_trap(struct port *port, uint64_t pc, void *arg)
 	for (;;) {
 		uint32_t generation = port_load(port, &traps->generation);
 		uint8_t bytes[sizeof(isa->trap)];
+		uint64_t late = 0;
 
 		for (uint32_t i = 0; i < traps->count; i++) {
 			struct patch_live *live = &traps->live[i];
 			uint32_t phase = port_load(port, &live->phase);
 			const struct sync_site *site;
+			uint64_t next;
 
 			if (phase == PATCH_GONE)
 				continue;
 			site = site_at(live->registry, pc);
-			if (site && !live->detours) {
-				if (phase != PATCH_LIVE)
-					(void)!port_wait(port, &live->phase, phase, PORT_FOREVER);
-				return pc; /* a new look, if a trap is there again */
-			}
-			if (site)
-				return onward(isa, site,
-				              &live->detours[site - live->registry->sites], phase,
-				              pc - site->address);
+			if (!site)
+				continue;
+			next = onward(port, isa, live, site, phase, pc - site->address);
+			if (next != pc)
+				return next;
+			/* The trap was there a moment ago, or belongs to a patch on top. */
+			late = pc;
 		}
+		if (late)
+			return late;
 		if (port_read(port, pc, bytes, isa->trap_length))
 			return 0;
 		if (!isa->is_trap(bytes, isa->trap_length))
 			return pc;
+		/* A plain load of text may come after a later load of a word. */
+		port_point(port, PORT_POINT_LOOK);
+		port_complete(port);
 		if (port_load(port, &traps->generation) == generation)
 			return 0;
 	}

@@ -277,6 +277,7 @@ enum port_point {
 	/* patch */
 	PORT_POINT_ANNOUNCE, /* the trap path knows of a site before its trap is there */
 	PORT_POINT_GRACE,    /* nobody is on the way to what may now be reused */
+	PORT_POINT_LOOK,     /* the text is looked at before the registry is again */
 	PORT_POINT_COUNT,
 };
 #include "port_local.h" /* the port's own: port_point, port_load, … */

@@ -127,6 +127,87 @@ static int phases(struct port *port, struct sync_batch *batch)
 	return rc;
 }
 
+/* What a site holds: all of the code that it shall have; traps at every boundary; the new tail. */
+struct found {
+	bool whole, traps, tail;
+};
+
+static struct found look(struct port *port, const struct sync_batch *batch,
+                         const struct sync_site *site)
+{
+	const uint8_t *new = text_new(batch, site);
+	size_t trap = batch->isa->trap_length;
+	struct found found = {true, true, true};
+	uint8_t now[SYNC_SITE_MAX];
+
+	if (port_read(port, site->address, now, site->length))
+		return (struct found){0};
+	for (size_t k = 0; k < site->length;) {
+		size_t size = is_boundary(site, k) ? trap : 1;
+
+		found.whole = found.whole && text_same(now + k, new + k, size);
+		if (is_boundary(site, k))
+			found.traps = found.traps && text_same(now + k, batch->isa->trap, size);
+		else
+			found.tail = found.tail && now[k] == new[k];
+		k += size;
+	}
+	return found;
+}
+
+/* One site alone, in one phase. */
+static void one(struct port *port, const struct sync_batch *batch, const struct sync_site *site,
+                int (*write)(struct port *port, struct sync_batch *batch))
+{
+	struct sync_batch only = *batch;
+
+	only.sites = site;
+	only.count = 1;
+	(void)!write(port, &only);
+}
+
+static int write_traps(struct port *port, struct sync_batch *batch)
+{
+	return write_boundaries(port, batch, true);
+}
+
+static int write_heads(struct port *port, struct sync_batch *batch)
+{
+	return write_boundaries(port, batch, false);
+}
+
+/*
+ * The way back, each site as far as it can be brought: what failed once may fail again, and must
+ * not keep the others. A site that is not whole in the end keeps its traps.
+ */
+static void take_back(struct port *port, struct sync_batch *batch)
+{
+	bool tails = true;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		struct found found = look(port, batch, &batch->sites[i]);
+
+		if (!found.whole && !found.tail)
+			one(port, batch, &batch->sites[i], write_traps);
+	}
+	tails = text_synchronise(port, batch, PORT_POINT_SYNC_TRAPS) == 0;
+	for (uint32_t i = 0; tails && i < batch->count; i++) {
+		struct found found = look(port, batch, &batch->sites[i]);
+
+		if (!found.whole && found.traps && !found.tail)
+			one(port, batch, &batch->sites[i], write_tails);
+	}
+	tails = text_synchronise(port, batch, PORT_POINT_SYNC_TAILS) == 0;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		struct found found = look(port, batch, &batch->sites[i]);
+
+		if (!found.whole && found.tail && tails)
+			one(port, batch, &batch->sites[i], write_heads);
+		batch->stuck = batch->stuck || !look(port, batch, &batch->sites[i]).whole;
+	}
+	(void)!text_synchronise(port, batch, PORT_POINT_SYNC_HEADS);
+}
+
 int sync_breakpoint(struct port *port, struct sync_batch *batch)
 {
 	int rc;
@@ -142,9 +223,8 @@ int sync_breakpoint(struct port *port, struct sync_batch *batch)
 		return rc;
 	rc = phases(port, batch);
 	if (rc) {
-		/* The same way back, from whatever is there: every mixture has its traps. */
 		batch->revert = !batch->revert;
-		(void)!phases(port, batch);
+		take_back(port, batch);
 		batch->revert = !batch->revert;
 	}
 	return rc;

@@ -74,7 +74,7 @@ int sync_nosync(struct port *port, struct sync_batch *batch)
 		/* Each store is whole: those that were made are taken back as they were made. */
 		uint32_t failed = port_load(port, &batch->failed);
 
-		for (uint32_t i = 0; i < failed; i++) {
+		for (uint32_t i = 0; i < failed && i < batch->count; i++) {
 			const struct sync_site *site = &batch->sites[i];
 			size_t low = 0, high = site->length;
 

@@ -68,23 +68,55 @@ static void run_at(const struct port_caps *caps, const struct sync_batch *batch,
 	run->size = (size_t)(site_end(&sites[run->last]) - run->address);
 }
 
-/* May the site be changed? Strict: every expected byte is there. Otherwise all bytes are the
- * old or the new ones but for a neighbour's breakpoint; else this is other code by now. */
+/* What is whole for the ISA: bytes, halfwords, words. */
+static size_t unit_of(const struct sync_batch *batch)
+{
+	return batch->isa ? batch->isa->unit : 1;
+}
+
+/* May the site be changed? Strict: every expected byte is there. Otherwise all is old or new but
+ * for a neighbour's breakpoint, which is one unit; else this is other code by now. */
 static bool recognised(const uint8_t *at, const uint8_t *from, const uint8_t *to, size_t length,
-                       bool strict)
+                       size_t unit, bool strict)
 {
 	unsigned foreign = 0;
 
-	for (size_t k = 0; k < length; k++)
-		foreign += at[k] != from[k] && (strict || at[k] != to[k]);
+	for (size_t k = 0; k < length; k += unit) {
+		size_t n = length - k < unit ? length - k : unit;
+
+		foreign += !text_same(at + k, from + k, n) &&
+		           (strict || !text_same(at + k, to + k, n));
+	}
 	return foreign <= (strict ? 0 : 1);
 }
 
-/* Turn the run's bytes into what they shall be, byte by byte. -EUCLEAN if strict and something
+static void put(struct run *run, size_t at, const uint8_t *bytes, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		run->bytes[at + i] = bytes[i];
+	run->low = at < run->low ? at : run->low;
+	run->high = at + size > run->high ? at + size : run->high;
+}
+
+/* Traps that a breakpoint has left at the boundaries of a site that begins at `start`. */
+static void take_traps(const struct sync_batch *batch, const struct sync_site *site,
+                       struct run *run, size_t start, const uint8_t *to)
+{
+	size_t size = batch->isa->trap_length;
+
+	for (size_t k = 0; k + size <= site->length; k++)
+		if ((k == 0 || (site->boundaries >> k & 1)) &&
+		    text_same(run->bytes + start + k, batch->isa->trap, size) &&
+		    !text_same(run->bytes + start + k, to + k, size))
+			put(run, start + k, to + k, size);
+}
+
+/* Turn the run into what it shall be, as far as it is what it was. -EUCLEAN if strict and something
  * else is there. */
 static int run_change(struct port *port, struct sync_batch *batch, struct run *run, bool forward)
 {
 	bool strict = batch->strict && forward;
+	size_t unit = unit_of(batch);
 
 	run->low = run->size;
 	run->high = 0;
@@ -93,21 +125,21 @@ static int run_change(struct port *port, struct sync_batch *batch, struct run *r
 		size_t start = (size_t)(site->address - run->address);
 		const uint8_t *from = forward ? text_old(batch, site) : text_new(batch, site);
 		const uint8_t *to = forward ? text_new(batch, site) : text_old(batch, site);
+		uint8_t *at = run->bytes + start;
 
-		if (forward && !recognised(run->bytes + start, from, to, site->length, strict)) {
+		if (batch->resume && forward)
+			take_traps(batch, site, run, start, to);
+		if (forward && !recognised(at, from, to, site->length, unit, strict)) {
 			if (!strict)
 				continue;
 			port_set(port, &batch->failed, i);
 			return -EUCLEAN;
 		}
-		for (size_t k = 0; k < site->length; k++) {
-			uint8_t *at = run->bytes + start + k;
+		for (size_t k = 0; k < site->length; k += unit) {
+			size_t n = site->length - k < unit ? site->length - k : unit;
 
-			if (*at != from[k] || from[k] == to[k])
-				continue;
-			*at = to[k];
-			run->low = start + k < run->low ? start + k : run->low;
-			run->high = start + k + 1;
+			if (text_same(at + k, from + k, n) && !text_same(from + k, to + k, n))
+				put(run, start + k, to + k, n);
 		}
 	}
 	return 0;

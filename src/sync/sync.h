@@ -60,6 +60,11 @@ struct sync_batch {
 	uint64_t deadline_ns; /* for one try to bring all cores to rest */
 	unsigned tries;
 
+	/* Take back what an interrupted breakpoint left: our trap at a boundary is ours. */
+	bool resume;
+
+	/* Out: traps of ours stand where none should, and could not be taken back (breakpoint). */
+	bool stuck;
 	/* Out: index of the site whose bytes differed (-EUCLEAN), or failed. */
 	uint32_t failed;
 };

@@ -12,6 +12,9 @@ const uint8_t *text_new(const struct sync_batch *batch, const struct sync_site *
 
 bool text_same(const uint8_t *a, const uint8_t *b, size_t size);
 
+/* Nothing but old bytes, new bytes, and traps at boundaries? */
+bool text_ours(const struct isa *isa, const struct sync_site *site, const uint8_t *now);
+
 /* Are all old bytes there? -EUCLEAN and batch->failed if not. */
 int text_compare(struct port *port, struct sync_batch *batch) port_must_check;
 

@@ -223,6 +223,11 @@ static void take_trap(struct port *port, struct model_state *state, unsigned thr
 		model_violated(port, "core %u takes a trap of ours in an exception", cpu);
 	model_tell(port, "executes the trap at %#x: taken", pc);
 	t->mode = MODE_TRAPPED;
+	t->turning = 1;
+	/* At the head it is of neither state yet. */
+	for (unsigned i = 0; i < port->world->sites; i++)
+		if (port->world->site[i].address == pc)
+			t->began = WORLD_ANY;
 	model_exception(port, state, cpu);
 }
 
@@ -241,12 +246,14 @@ bool model_execute(struct port *port, struct model_state *state, unsigned thread
 		take_trap(port, state, thread, pc);
 	if (!form || !legal_now(port, state, cpu, form))
 		return true;
-	if (form->follows && form->follows != t->began && model_rule(port->world, RULE_SEQUENCE)) {
+	if (form->follows && !(form->follows & t->began) &&
+	    model_rule(port->world, RULE_SEQUENCE)) {
 		model_violated(port,
 		               "core %u goes on in the %s code at %#x what it began in the other",
 		               cpu, form->follows == WORLD_OLD ? "old" : "new", pc);
 		return true;
 	}
+	t->turning = 0;
 	t->began = form->begins ? form->begins : form->follows;
 	model_tell(port, "executes %s at %#x", described(form), pc);
 	went_on(port, state, cpu);

@@ -84,7 +84,9 @@ struct model_thread {
 	uint8_t frames;
 	uint8_t began;       /* state of the sequence that it is in */
 	uint8_t interrupted; /* and was in before an exception */
-	uint8_t reserved[1];
+	uint8_t turning;     /* has executed nothing but traps since it took one */
+	uint8_t before;      /* 1 + words as its last load found them; bit 7: text was read since */
+	uint8_t reserved[3];
 	struct model_frame frame[MODEL_FRAMES];
 };
 
@@ -197,6 +199,9 @@ struct port {
 		bool on_stack; /* of a rendezvous, or of a batch */
 	} words[MODEL_WORDS];
 	unsigned words_count;
+
+	uint32_t snapshot[127][MODEL_WORDS];
+	unsigned snapshots;
 
 	struct model_node *nodes;
 	uint32_t nodes_count, nodes_room;

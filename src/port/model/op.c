@@ -147,6 +147,12 @@ static enum model_progress write_text(struct port *port, struct model_state *sta
 	if (port->world->protocol)
 		model_execute_elsewhere(port, state, cpu, port->world->protocol,
 		                        "while it patches");
+	if (port->world->unwritable &&
+	    model_line_at(port, op->address) == model_line_at(port, port->world->unwritable)) {
+		value->rc = -EIO;
+		model_tell(port, "writes at %#x, which fails", op->address & ~WORLD_ALIAS);
+		return OP_DONE;
+	}
 	note_writer(port, state, thread);
 	reuse_window(port, state, cpu, op);
 	if (op->kind == OP_WRITE && model_rule(port->world, RULE_PIECES))
@@ -402,6 +408,39 @@ static enum model_progress wait(struct port *port, const struct model_state *sta
 	return OP_DONE;
 }
 
+/* port_read is no port_load: weakly ordered, a load after it may have been there first; not before
+ * the load before it, which everything waits for. Looked at in the trap path only. */
+static uint32_t load_word(struct port *port, struct model_state *state, unsigned thread,
+                          unsigned word)
+{
+	struct model_thread *t = &state->thread[thread];
+	unsigned cpu = model_cpu_of(port, thread), i = 0;
+	uint32_t value = model_load_word(port, state, cpu, word);
+
+	if (port->machine->order != MACHINE_ORDER_WEAK ||
+	    !model_rule(port->world, RULE_LOADS_LATE) || t->frame[t->frames - 1].kind != FRAME_TRAP)
+		return value;
+	if (t->before & 128) {
+		uint32_t earlier =
+		        port->snapshot[(t->before & 127) - 1][word] ^ port->words[word].first;
+
+		if (earlier != value && model_choose(port, 2))
+			value = earlier;
+	}
+	while (i < port->snapshots &&
+	       memcmp(port->snapshot[i], state->rest.word, sizeof(state->rest.word)) != 0)
+		i++;
+	if (i == sizeof(port->snapshot) / sizeof(port->snapshot[0])) {
+		model_fault(port, "too many different words");
+		return value;
+	}
+	if (i == port->snapshots)
+		memcpy(port->snapshot[port->snapshots++], state->rest.word,
+		       sizeof(state->rest.word));
+	t->before = (uint8_t)(i + 1);
+	return value;
+}
+
 static void finish_unlock(struct model_state *state, unsigned thread)
 {
 	if (state->rest.lock == thread + 1)
@@ -421,6 +460,8 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 		return OP_DONE;
 	switch (op->kind) {
 	case OP_READ:
+		if (t->before)
+			t->before |= 128;
 		return read_text(port, state, cpu, op, value);
 	case OP_STORE:
 	case OP_WRITE:
@@ -431,6 +472,11 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 	case OP_VIEW_CLOSE:
 		return maintain(port, state, cpu, op);
 	case OP_LOCK:
+		if (state->rest.lock && port->world->timeouts && !op->forever && !c->stores) {
+			value->rc = -ETIMEDOUT;
+			model_tell(port, "has waited long enough for the lock");
+			return OP_DONE;
+		}
 		if ((state->rest.lock && model_rule(port->world, RULE_LOCK)) || c->stores)
 			return OP_BLOCKED;
 		state->rest.lock = (uint8_t)(thread + 1);
@@ -474,7 +520,7 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 	case OP_WAIT:
 		return wait(port, state, cpu, op, value);
 	case OP_LOAD:
-		value->rc = model_load_word(port, state, cpu, op->word);
+		value->rc = load_word(port, state, thread, op->word);
 		model_tell(port, "reads %s: %u", model_word_name(port, op->word),
 		           (unsigned)value->rc);
 		return OP_DONE;
@@ -490,6 +536,7 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 	case OP_COMPLETE:
 		if ((c->stores || t->load) && model_rule(port->world, RULE_COMPLETE))
 			return OP_BLOCKED;
+		t->before = 0;
 		model_tell(port, "has completed everything before");
 		return OP_DONE;
 	case OP_MAP:

@@ -23,7 +23,7 @@ static const struct model_value *call(struct port *port, const struct model_op *
 }
 
 /* A shared word by its place: in the world's memory, or on the stack of the code that runs. Those
- * of the world begin with what is there, others with 0. */
+ * of the world begin with what is there, others with anything. */
 static uint32_t word_of(struct port *port, const uint32_t *word)
 {
 	const uint8_t *memory = port->world->memory;
@@ -33,6 +33,10 @@ static uint32_t word_of(struct port *port, const uint32_t *word)
 	uintptr_t key = ours ? (uintptr_t)word : depth * WORLD_THREADS + port->replay_thread;
 	unsigned i = 0;
 
+	if (!ours && depth > 256 * 1024) {
+		model_fault(port, "a shared word that is neither the world's nor on the stack");
+		return 0;
+	}
 	while (i < port->words_count && port->words[i].key != key)
 		i++;
 	if (i == port->words_count) {
@@ -42,7 +46,7 @@ static uint32_t word_of(struct port *port, const uint32_t *word)
 		}
 		port->words[port->words_count].key = key;
 		port->words[port->words_count].on_stack = !ours;
-		port->words[port->words_count++].first = ours ? *word : 0;
+		port->words[port->words_count++].first = ours ? *word : 0xA5A5A5A5u;
 	}
 	return i;
 }
@@ -73,9 +77,8 @@ int port_read(struct port *port, uint64_t address, void *buffer, size_t size)
 
 int port_lock(struct port *port, uint64_t deadline_ns)
 {
-	struct model_op op = {.kind = OP_LOCK};
+	struct model_op op = {.kind = OP_LOCK, .forever = deadline_ns == PORT_FOREVER};
 
-	(void)deadline_ns;
 	return (int)call(port, &op)->rc;
 }
 

@@ -59,6 +59,8 @@
 	X(TRAP_OURS, "a trap that is nobody's kills")                                              \
 	X(ABSENT, "maintenance of an address that is not mapped does nothing")                     \
 	X(WRITE_FAILS, "a write may fail half way")                                                \
+	X(TURNING, "and nobody goes from trap to trap for ever")                                   \
+	X(LOADS_LATE, "a load after a read of text may come before it, weakly ordered")            \
 	X(ENDS, "from every state the end can be reached")
 
 enum model_rule {

@@ -168,7 +168,7 @@ void model_first(struct port *port, struct model_state *state)
 	}
 	for (unsigned i = 0; i < WORLD_SITES; i++)
 		state->rest.allowed[i] = WORLD_ANY;
-	state->rest.failures = world->write_fails && model_rule(world, RULE_WRITE_FAILS);
+	state->rest.failures = model_rule(world, RULE_WRITE_FAILS) ? world->write_fails : 0;
 	for (unsigned i = 0; i < world->threads; i++) {
 		const struct model_state before = *state;
 
@@ -197,6 +197,7 @@ static void left_trap(struct port *port, struct model_state *state, unsigned thr
 		               t->pc);
 		return;
 	}
+	t->before = 0;
 	model_tell(port, "goes on at %#x", (unsigned)pc);
 	t->pc = (uint32_t)pc;
 	t->mode = MODE_RUNS;
@@ -406,6 +407,7 @@ bool model_done(const struct port *port, const struct model_state *state)
 {
 	for (unsigned i = 0; i < port->world->threads; i++)
 		if (state->thread[i].frames || state->thread[i].vector ||
+		    (state->thread[i].turning && model_rule(port->world, RULE_TURNING)) ||
 		    (state->thread[i].masked && !port->world->thread[i].masked))
 			return false;
 	for (unsigned i = 0; i < port->world->cpus; i++)

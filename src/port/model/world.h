@@ -94,7 +94,8 @@ struct world {
 	/* ---- what else can happen ---- */
 	bool stop_outside;   /* cores are stopped from outside (port_stop); they do not arrive */
 	bool timeouts;       /* deadlines may pass */
-	bool write_fails;    /* one write to text may fail half way */
+	uint8_t write_fails; /* so many writes to text may fail half way */
+	uint32_t unwritable; /* every write to this line fails, or 0 */
 	uint32_t vector_end; /* leaving which it returns, if that is not where it began */
 	uint32_t vector;   /* unmasked cores may take an exception whose handler runs this, or 0 */
 	uint32_t protocol; /* text that the protocol's own code stands for, or 0 */
