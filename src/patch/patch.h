@@ -120,9 +120,9 @@ int patch_apply(struct port *port, struct patch_registry *registry,
  * Take every site back. With PATCH_QUIESCE as far as it is still ours: bytes that somebody else
  * changed since stay; works whatever an interrupted patch_apply or patch_revert left behind, and
  * any number of times. Otherwise all or nothing.
- * -EBUSY: somebody is inside `clear`, and nothing is restored; or the text is, but somebody is still
- * inside `vacate`, or on the way from a trap (patch_count tells). -ETIMEDOUT: late for some core; may
- * be done again.
+ * -EBUSY: somebody is inside `clear`, and nothing is restored; or the text is, but somebody is
+ * still inside `vacate`, or on the way from a trap (patch_count tells). -ETIMEDOUT: late for some
+ * core; may be done again.
  */
 int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options) port_must_check;
