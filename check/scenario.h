@@ -104,8 +104,8 @@ struct kit {
  * Site 0, at `at`: a nop that becomes a branch to AT_NEW; a loop runs over it.
  */
 struct kit *layout_key(struct world *world, uint32_t at);
-/* Two of them in registry 0, in lines of their own; a loop runs over both. */
-struct kit *layout_two_keys(struct world *world);
+/* Two of them in registry 0, the other at `second`; a loop runs over both. */
+struct kit *layout_two_keys(struct world *world, uint32_t second);
 /* Another such site, as registry i. */
 unsigned add_key(struct kit *kit, unsigned i, uint32_t at, uint32_t slot);
 /* Site 0: an ordinary instruction that becomes a trap; the trap path leads to a slot that counts

@@ -300,13 +300,13 @@ struct kit *layout_key(struct world *world, uint32_t at)
 	return kit;
 }
 
-struct kit *layout_two_keys(struct world *world)
+struct kit *layout_two_keys(struct world *world, uint32_t second)
 {
 	struct kit *kit = layout_key(world, AT_SITE);
 
 	/* From one site to the other and back. */
-	world->form[0].next = AT_SECOND;
-	add_key(kit, 1, AT_SECOND, AT_SLOT + 8);
+	world->form[0].next = second;
+	add_key(kit, 1, second, AT_SLOT + 8);
 	kit->registry[0] = registry_of(world, 0, 2);
 	kit->live[0].registry = kit->registry[0];
 	kit->live[1] = (struct patch_live){0};

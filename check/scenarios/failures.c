@@ -39,7 +39,7 @@ static void tries_to_patch(struct port *port, void *arg)
 
 static void build_two(struct world *world)
 {
-	struct kit *kit = layout_two_keys(world);
+	struct kit *kit = layout_two_keys(world, AT_SECOND);
 
 	kit->options.strategy = PATCH_BREAKPOINT;
 	world->unwritable = AT_SECOND;

@@ -128,7 +128,7 @@ static void toggles_both(struct port *port, void *arg)
 
 static void build_batch(struct world *world)
 {
-	layout_two_keys(world);
+	layout_two_keys(world, AT_SECOND);
 	thread_calls(world, "toggles both keys at once", toggles_both);
 	thread_runs(world, "runs over both", AT_SITE);
 }
@@ -137,6 +137,23 @@ const struct scenario scenario_batch = {
         .name = "batch-of-two",
         .what = "two sites in one transaction",
         .build = build_batch,
+};
+
+/* Both in one line, and written in one go. */
+static void build_joined(struct world *world)
+{
+	struct kit *kit = layout_two_keys(world, AT_SITE + 8);
+
+	kit->options.join = true;
+	thread_calls(world, "toggles both keys in one go", toggles_both);
+	thread_runs(world, "runs over both", AT_SITE);
+	thread_runs(world, "runs over both, too", AT_SITE);
+}
+
+const struct scenario scenario_batch_joined = {
+        .name = "batch-joined",
+        .what = "two near sites, read and written as one stretch of text",
+        .build = build_joined,
 };
 
 /* The same, and a write may fail. */

@@ -21,6 +21,7 @@ const struct scenario *const scenarios[] = {
         &scenario_key_held,
         &scenario_key_quiesce,
         &scenario_batch,
+        &scenario_batch_joined,
         &scenario_batch_fails,
         &scenario_two_patchers,
         &scenario_foreign,

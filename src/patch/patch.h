@@ -86,6 +86,7 @@ struct patch_options {
 	 * (breakpoint) or are what is patched in. Both or neither. */
 	struct patch_traps *traps;
 	struct patch_live *live; /* one of traps->live */
+	bool join;               /* write near sites in one go, however few there are */
 	uint64_t deadline_ns;
 	unsigned tries;
 	/* For PATCH_QUIESCE only; see struct sync_batch. */

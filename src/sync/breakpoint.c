@@ -17,6 +17,7 @@
  * one, meets a trap there in every phase, and for as long as the site is patched: that is what
  * sync_breakpoint_legal asks of the new code. So nobody has to be waited for.
  */
+#include "sync/run.h"
 #include "sync/text.h"
 
 /* Does a trap stand at offset k in one of the phases? */
@@ -53,76 +54,102 @@ bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
 	return true;
 }
 
-/* What stands at the boundaries: traps, or the new code. */
-static int write_boundaries(struct port *port, struct sync_batch *batch, bool traps)
+enum phase { TRAPS, TAILS, HEADS };
+
+/* The bytes of a site that a phase writes, as runs of one kind: [k, *end) for the next, from k on.
+ */
+static bool next_piece(const struct isa *isa, const struct sync_site *site, enum phase phase,
+                       size_t *k, size_t *end)
 {
-	size_t size = batch->isa->trap_length;
+	while (*k < site->length) {
+		bool boundary = is_boundary(site, *k);
 
-	for (uint32_t i = 0; i < batch->count; i++) {
-		const struct sync_site *site = &batch->sites[i];
-
-		for (size_t k = 0; k < site->length; k++) {
-			const uint8_t *bytes = traps ? batch->isa->trap : text_new(batch, site) + k;
-			int rc;
-
-			if (!is_boundary(site, k))
-				continue;
-			rc = text_write(port, site->address + k, bytes, size, TEXT_WHOLE);
-			if (rc) {
-				port_set(port, &batch->failed, i);
-				return rc;
-			}
-		}
+		*end = *k + (boundary ? isa->trap_length : 1);
+		while (!boundary && *end < site->length && !is_boundary(site, *end))
+			++*end;
+		if (boundary == (phase != TAILS))
+			return true;
+		*k = *end;
 	}
-	return 0;
+	return false;
 }
 
-/* The bytes that no thread decodes while the traps are there. Returns how many runs there were. */
-static int write_tails(struct port *port, struct sync_batch *batch)
+/* Where instructions are words each trap is one store. Returns how many pieces were written. */
+static int write_words(struct port *port, struct sync_batch *batch, enum phase phase)
 {
-	size_t trap = batch->isa->trap_length;
-	int runs = 0;
+	int pieces = 0;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct sync_site *site = &batch->sites[i];
-		size_t k = 0;
+		size_t end;
 
-		while (k < site->length) {
-			size_t end = k;
-			int rc;
+		for (size_t k = 0; next_piece(batch->isa, site, phase, &k, &end); k = end) {
+			const uint8_t *bytes =
+			        phase == TRAPS ? batch->isa->trap : text_new(batch, site) + k;
+			int rc = text_write(port, site->address + k, bytes, end - k,
+			                    phase == TAILS ? TEXT_PIECES : TEXT_WHOLE);
 
-			if (is_boundary(site, k)) {
-				k += trap;
-				continue;
-			}
-			while (end < site->length && !is_boundary(site, end))
-				end++;
-			rc = text_write(port, site->address + k, text_new(batch, site) + k, end - k,
-			                TEXT_PIECES);
 			if (rc) {
 				port_set(port, &batch->failed, i);
 				return rc;
 			}
-			runs++;
-			k = end;
+			pieces++;
+		}
+	}
+	return pieces;
+}
+
+/* Where they are bytes every mixture is harmless in every phase: near sites are one write. */
+static int write_bytes(struct port *port, struct sync_batch *batch, enum phase phase)
+{
+	struct run run;
+	int runs = 0;
+
+	for (uint32_t i = 0; i < batch->count; i = run.last + 1) {
+		int rc;
+
+		run_at(port_caps(port), batch, i, &run);
+		rc = run_read(port, &run);
+		for (uint32_t n = run.first; !rc && n <= run.last; n++) {
+			const struct sync_site *site = &batch->sites[n];
+			size_t start = (size_t)(site->address - run.address), end;
+
+			for (size_t k = 0; next_piece(batch->isa, site, phase, &k, &end); k = end)
+				run_put(&run, start + k,
+				        phase == TRAPS ? batch->isa->trap
+				                       : text_new(batch, site) + k,
+				        end - k);
+		}
+		runs += run.low < run.high;
+		rc = rc ? rc : run_write(port, &run);
+		if (rc) {
+			port_set(port, &batch->failed, i);
+			return rc;
 		}
 	}
 	return runs;
 }
 
+/* How many pieces of text were written, or a negative errno. */
+static int write_phase(struct port *port, struct sync_batch *batch, enum phase phase)
+{
+	return batch->isa->unit == 1 ? write_bytes(port, batch, phase)
+	                             : write_words(port, batch, phase);
+}
+
 static int phases(struct port *port, struct sync_batch *batch)
 {
-	int rc = write_boundaries(port, batch, true);
+	int rc = write_phase(port, batch, TRAPS);
 
-	if (!rc)
+	if (rc >= 0)
 		rc = text_synchronise(port, batch, PORT_POINT_SYNC_TRAPS);
 	if (!rc)
-		rc = write_tails(port, batch);
+		rc = write_phase(port, batch, TAILS);
 	if (rc > 0)
 		rc = text_synchronise(port, batch, PORT_POINT_SYNC_TAILS);
 	if (!rc)
-		rc = write_boundaries(port, batch, false);
-	if (!rc)
+		rc = write_phase(port, batch, HEADS);
+	if (rc >= 0)
 		rc = text_synchronise(port, batch, PORT_POINT_SYNC_HEADS);
 	return rc;
 }
@@ -157,23 +184,13 @@ static struct found look(struct port *port, const struct sync_batch *batch,
 
 /* One site alone, in one phase. */
 static void one(struct port *port, const struct sync_batch *batch, const struct sync_site *site,
-                int (*write)(struct port *port, struct sync_batch *batch))
+                enum phase phase)
 {
 	struct sync_batch only = *batch;
 
 	only.sites = site;
 	only.count = 1;
-	(void)!write(port, &only);
-}
-
-static int write_traps(struct port *port, struct sync_batch *batch)
-{
-	return write_boundaries(port, batch, true);
-}
-
-static int write_heads(struct port *port, struct sync_batch *batch)
-{
-	return write_boundaries(port, batch, false);
+	(void)!write_phase(port, &only, phase);
 }
 
 /*
@@ -188,21 +205,21 @@ static void take_back(struct port *port, struct sync_batch *batch)
 		struct found found = look(port, batch, &batch->sites[i]);
 
 		if (!found.whole && !found.tail)
-			one(port, batch, &batch->sites[i], write_traps);
+			one(port, batch, &batch->sites[i], TRAPS);
 	}
 	tails = text_synchronise(port, batch, PORT_POINT_SYNC_TRAPS) == 0;
 	for (uint32_t i = 0; tails && i < batch->count; i++) {
 		struct found found = look(port, batch, &batch->sites[i]);
 
 		if (!found.whole && found.traps && !found.tail)
-			one(port, batch, &batch->sites[i], write_tails);
+			one(port, batch, &batch->sites[i], TAILS);
 	}
 	tails = text_synchronise(port, batch, PORT_POINT_SYNC_TAILS) == 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct found found = look(port, batch, &batch->sites[i]);
 
 		if (!found.whole && found.tail && tails)
-			one(port, batch, &batch->sites[i], write_heads);
+			one(port, batch, &batch->sites[i], HEADS);
 		batch->stuck = batch->stuck || !look(port, batch, &batch->sites[i]).whole;
 	}
 	(void)!text_synchronise(port, batch, PORT_POINT_SYNC_HEADS);

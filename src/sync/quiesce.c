@@ -20,53 +20,10 @@
  * How they come to rest is the machine's: by themselves (rendezvous.c), or stopped from outside.
  */
 #include "sync/rendezvous.h"
+#include "sync/run.h"
 #include "sync/text.h"
 
-enum {
-	RUN_MAX = 4096,
-	/* Up to this many writes each is made alone: a neighbour's breakpoint between two of ours
-	 * is then never touched. Beyond, near ones are joined, re-read just before. */
-	SINGLE_MAX = 64,
-	RUN_GAP = 256,
-	PAUSE_FIRST_NS = 500000,
-	PAUSE_LAST_NS = 50000000,
-};
-
-/* A stretch of text that is read, changed and written as one. */
-struct run {
-	uint32_t first, last; /* sites, inclusive */
-	uint64_t address;
-	size_t size;
-	size_t low, high; /* the bytes that change: offsets, half open */
-	uint8_t bytes[RUN_MAX];
-};
-
-static uint64_t site_end(const struct sync_site *site)
-{
-	return site->address + site->length;
-}
-
-static void run_at(const struct port_caps *caps, const struct sync_batch *batch, uint32_t first,
-                   struct run *run)
-{
-	const struct sync_site *sites = batch->sites;
-	uint64_t gap = batch->count > SINGLE_MAX ? RUN_GAP : 0;
-
-	run->first = run->last = first;
-	run->address = sites[first].address;
-	while (gap && run->last + 1 < batch->count) {
-		const struct sync_site *next = &sites[run->last + 1];
-
-		if (next->address - site_end(&sites[run->last]) > gap ||
-		    site_end(next) - run->address > RUN_MAX)
-			break;
-		if (caps->write_unit &&
-		    (site_end(next) - 1) / caps->write_unit != run->address / caps->write_unit)
-			break;
-		run->last++;
-	}
-	run->size = (size_t)(site_end(&sites[run->last]) - run->address);
-}
+enum { PAUSE_FIRST_NS = 500000, PAUSE_LAST_NS = 50000000 };
 
 /* What is whole for the ISA: bytes, halfwords, words. */
 static size_t unit_of(const struct sync_batch *batch)
@@ -90,14 +47,6 @@ static bool recognised(const uint8_t *at, const uint8_t *from, const uint8_t *to
 	return foreign <= (strict ? 0 : 1);
 }
 
-static void put(struct run *run, size_t at, const uint8_t *bytes, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		run->bytes[at + i] = bytes[i];
-	run->low = at < run->low ? at : run->low;
-	run->high = at + size > run->high ? at + size : run->high;
-}
-
 /* Traps that a breakpoint has left at the boundaries of a site that begins at `start`. */
 static void take_traps(const struct sync_batch *batch, const struct sync_site *site,
                        struct run *run, size_t start, const uint8_t *to)
@@ -108,7 +57,7 @@ static void take_traps(const struct sync_batch *batch, const struct sync_site *s
 		if ((k == 0 || (site->boundaries >> k & 1)) &&
 		    text_same(run->bytes + start + k, batch->isa->trap, size) &&
 		    !text_same(run->bytes + start + k, to + k, size))
-			put(run, start + k, to + k, size);
+			run_put(run, start + k, to + k, size);
 }
 
 /* Turn the run into what it shall be, as far as it is what it was. -EUCLEAN if strict and something
@@ -118,8 +67,6 @@ static int run_change(struct port *port, struct sync_batch *batch, struct run *r
 	bool strict = batch->strict && forward;
 	size_t unit = unit_of(batch);
 
-	run->low = run->size;
-	run->high = 0;
 	for (uint32_t i = run->first; i <= run->last; i++) {
 		const struct sync_site *site = &batch->sites[i];
 		size_t start = (size_t)(site->address - run->address);
@@ -139,7 +86,7 @@ static int run_change(struct port *port, struct sync_batch *batch, struct run *r
 			size_t n = site->length - k < unit ? site->length - k : unit;
 
 			if (text_same(at + k, from + k, n) && !text_same(from + k, to + k, n))
-				put(run, start + k, to + k, n);
+				run_put(run, start + k, to + k, n);
 		}
 	}
 	return 0;
@@ -151,7 +98,7 @@ static int compare_all(struct port *port, struct sync_batch *batch, struct run *
 		int rc;
 
 		run_at(port_caps(port), batch, i, run);
-		rc = port_read(port, run->address, run->bytes, run->size);
+		rc = run_read(port, run);
 		if (rc)
 			port_set(port, &batch->failed, i);
 		else
@@ -169,7 +116,7 @@ static int write_run(struct port *port, struct run *run)
 	const uint8_t *bytes = run->bytes + run->low;
 	size_t size = run->high - run->low;
 	uint8_t check[1024];
-	int rc = text_write(port, address, bytes, size, TEXT_PIECES);
+	int rc = run_write(port, run);
 
 	for (size_t at = 0; at < size && !rc; at += sizeof(check)) {
 		size_t piece = size - at < sizeof(check) ? size - at : sizeof(check);
@@ -189,7 +136,7 @@ static int write_all(struct port *port, struct sync_batch *batch, struct run *ru
 		int rc;
 
 		run_at(port_caps(port), batch, i, run);
-		rc = port_read(port, run->address, run->bytes, run->size);
+		rc = run_read(port, run);
 		if (rc == -EFAULT && (!batch->strict || !forward))
 			continue; /* no longer mapped: nothing to take back */
 		if (!rc)

@@ -37,6 +37,8 @@ struct sync_batch {
 	const struct isa *isa;         /* not needed by quiesce */
 	const struct sync_site *sites; /* sorted by address, disjoint */
 	uint32_t count;
+	/* Write near sites in one go, however few they are; see run.h. */
+	bool join;
 	bool revert; /* from `patched` to `original` */
 	/* true: every old byte must be there, or nothing is written at all.
 	 * false (quiesce only): bytes that are old become new; a neighbour's breakpoint stays, and

@@ -15,6 +15,7 @@
  * Linux's arm port cleaned the alias and invalidated the I-cache only; the next reader of the
  * probed address saw what it had seen before.
  */
+#include "sync/run.h"
 #include "sync/text.h"
 
 const uint8_t *text_old(const struct sync_batch *batch, const struct sync_site *site)
@@ -54,17 +55,24 @@ bool text_ours(const struct isa *isa, const struct sync_site *site, const uint8_
 
 int text_compare(struct port *port, struct sync_batch *batch)
 {
-	for (uint32_t i = 0; i < batch->count; i++) {
-		const struct sync_site *site = &batch->sites[i];
-		uint8_t now[SYNC_SITE_MAX];
-		int rc = port_read(port, site->address, now, site->length);
+	struct run run;
 
-		if (!rc && !text_same(now, text_old(batch, site), site->length) &&
-		    !(batch->resume && text_ours(batch->isa, site, now)))
-			rc = -EUCLEAN;
-		if (rc) {
-			port_set(port, &batch->failed, i);
-			return rc;
+	for (uint32_t i = 0; i < batch->count; i = run.last + 1) {
+		int rc;
+
+		run_at(port_caps(port), batch, i, &run);
+		rc = run_read(port, &run);
+		for (uint32_t k = run.first; k <= run.last; k++) {
+			const struct sync_site *site = &batch->sites[k];
+			const uint8_t *now = run.bytes + (site->address - run.address);
+
+			if (!rc && !text_same(now, text_old(batch, site), site->length) &&
+			    !(batch->resume && text_ours(batch->isa, site, now)))
+				rc = -EUCLEAN;
+			if (rc) {
+				port_set(port, &batch->failed, k);
+				return rc;
+			}
 		}
 	}
 	return 0;

@@ -35,8 +35,15 @@ bool edits_overlap(const struct sync_site *site)
 {
 	size_t i = edit_after(site->address);
 
-	return i < edits_count && edits[i].address < site->address + site->length &&
-	       (edits[i].address != site->address || edits[i].length != site->length);
+	while (i < edits_count && edits[i].address < site->address + site->length) {
+		if (edits[i].address == site->address && edits[i].length == site->length)
+			return false;
+		if (memcmp(edits[i].now, edits[i].original, edits[i].length) != 0)
+			return true;
+		/* Nothing is edited there now: it makes room. */
+		memmove(&edits[i], &edits[i + 1], (--edits_count - i) * sizeof(*edits));
+	}
+	return false;
 }
 
 /* Room for `count` more, before anything is written. */
@@ -66,9 +73,8 @@ void edits_note(const struct sync_site *site)
 		edits[i].length = site->length;
 		memcpy(edits[i].original, site->original, site->length);
 	}
+	/* One that is as it was at first stays, as it is likely to change again. */
 	memcpy(edits[i].now, site->patched, site->length);
-	if (memcmp(edits[i].now, edits[i].original, site->length) == 0)
-		memmove(&edits[i], &edits[i + 1], (--edits_count - i) * sizeof(*edits));
 }
 
 void edits_undo(uint64_t address, uint8_t *bytes, size_t size)

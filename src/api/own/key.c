@@ -179,7 +179,7 @@ static int apply(const struct suture_key_change *changes, size_t count,
 	if (edits_reserve(registry->count))
 		return own_fail(options, 0, -ENOMEM, "out of memory");
 	how.strategy = SUTURE_CHEAPEST;
-	rc = own_apply(registry, &how);
+	rc = own_apply(registry, &how, true);
 	for (uint32_t i = 0; !rc && i < registry->count; i++)
 		edits_note(&registry->sites[i]);
 	options->failed = 0;
@@ -262,7 +262,7 @@ static int turn_on_initial(const struct module *module)
 		qsort(registry->sites, registry->count, sizeof(registry->sites[0]), by_address);
 		rc = edits_reserve(registry->count);
 		if (!rc)
-			rc = own_apply(registry, &options);
+			rc = own_apply(registry, &options, true);
 	}
 	if (registry)
 		own_free(registry);

@@ -102,7 +102,7 @@ static int check_held(const struct patch_registry *registry, struct suture_text_
 }
 
 static int choose(const struct patch_registry *registry, struct suture_text_options *options,
-                  enum patch_strategy *strategy)
+                  bool single, enum patch_strategy *strategy)
 {
 	size_t failed;
 
@@ -123,7 +123,7 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 		return own_fail(options, failed, -EOPNOTSUPP,
 		                "%#lx: can be changed neither by one byte nor by way of a trap",
 		                (unsigned long)registry->sites[failed].address);
-	return *strategy == PATCH_BREAKPOINT ? check_held(registry, options) : 0;
+	return *strategy == PATCH_BREAKPOINT && !single ? check_held(registry, options) : 0;
 }
 
 /* ---- a transaction ---- */
@@ -168,7 +168,7 @@ void own_free(struct patch_registry *registry)
 		free(registry);
 }
 
-int own_apply(struct patch_registry *registry, struct suture_text_options *options)
+int own_apply(struct patch_registry *registry, struct suture_text_options *options, bool single)
 {
 	struct patch_options how = {
 	        .isa = &isa_x86_64,
@@ -176,7 +176,7 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 	};
 	size_t failed = 0;
 	uint64_t mask;
-	int rc = choose(registry, options, &how.strategy);
+	int rc = choose(registry, options, single, &how.strategy);
 
 	if (!rc && how.strategy == PATCH_BREAKPOINT) {
 		if (live_lost == LIVE_MAX)

@@ -12,9 +12,11 @@ void own_unlock(void);
 
 /*
  * Change the sites of `registry` (sorted, disjoint), or none; see suture_text_patch for the errors.
- * options->failed and the message are filled on error. Each site is one instruction before.
+ * options->failed and the message are filled on error. `single`: every site is known to be one
+ * instruction before and after; otherwise that is looked at.
  */
-int own_apply(struct patch_registry *registry, struct suture_text_options *options) port_must_check;
+int own_apply(struct patch_registry *registry, struct suture_text_options *options,
+              bool single) port_must_check;
 
 /* Free a registry that was given to own_apply, if no thread may still look at it. */
 void own_free(struct patch_registry *registry);

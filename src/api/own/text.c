@@ -74,7 +74,7 @@ static int patch_sorted(const struct suture_edit *list, size_t count, size_t *or
 		rc = own_fail(options, 0, -ENOMEM, "out of memory");
 	if (rc)
 		return rc;
-	rc = own_apply(registry, options);
+	rc = own_apply(registry, options, false);
 	if (rc && options->failed < count)
 		options->failed = order[options->failed];
 	for (size_t i = 0; !rc && i < count; i++)

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run.h - sites that are read, changed and written as one.
+ *
+ * Up to RUN_SINGLE sites each is written alone: a neighbour's breakpoint between two of ours is
+ * then never touched. Beyond, or if the batch says so, near ones are joined; what is between them
+ * is read just before, and written as it was found.
+ */
+#ifndef SUTURE_SYNC_RUN_H
+#define SUTURE_SYNC_RUN_H
+
+#include "sync/sync.h"
+
+enum { RUN_MAX = 4096, RUN_SINGLE = 64, RUN_GAP = 256 };
+
+struct run {
+	uint32_t first, last; /* sites, inclusive */
+	uint64_t address;
+	size_t size;
+	size_t low, high; /* the bytes that change: offsets, half open */
+	uint8_t bytes[RUN_MAX];
+};
+
+/* The run that begins with site `first`, nothing of it read. */
+void run_at(const struct port_caps *caps, const struct sync_batch *batch, uint32_t first,
+            struct run *run);
+/* Read it; nothing changes yet. */
+int run_read(struct port *port, struct run *run) port_must_check;
+/* Change `size` bytes at offset `at`, as far as they are others. */
+void run_put(struct run *run, size_t at, const uint8_t *bytes, size_t size);
+/* Write what changes, in any pieces, with its duties (text_write). */
+int run_write(struct port *port, const struct run *run) port_must_check;
+
+#endif
