@@ -55,7 +55,8 @@ const struct mutant mutants[] = {
         HISTORY(FLUSH_BEFORE_MAP, "flush-before-map", "xol-unmapped", "24kc",
                 "the out-of-line page is flushed while its address does not exist"),
         TEMPTING(FLUSH_BEFORE_MAP, "flush-before-map-smp", "xol-unmapped", "interaptiv",
-                 "the same on several cores"),
+                 "the out-of-line page is flushed while its address does not exist, on several "
+                 "cores"),
         HISTORY(AS_NUMBER, "instruction-as-number", "endian", "cortex-a9",
                 "an instruction is stored as a number in the CPU's byte order"),
         HISTORY(HALVES, "two-halfword-stores", "endian-halfwords", "cortex-a9",
@@ -73,7 +74,8 @@ const struct mutant mutants[] = {
                  "the I-cache is invalidated, and fills from memory while the D-cache has the new "
                  "code"),
         HARMLESS(variant, VARIANT_ICACHE_ONLY, "icache-only-idc", "visible-everywhere",
-                 "neoverse-n1-erratum", "the same where fetch finds what the D-cache holds"),
+                 "neoverse-n1-erratum",
+                 "only the I-cache is invalidated, where fetch finds what the D-cache holds"),
         TEMPTING(MEMCPY, "memcpy-one-word", "visible-everywhere", "cortex-a53",
                  "one aligned word that may be changed while it is executed, but written with "
                  "memcpy"),
@@ -121,7 +123,8 @@ const struct mutant mutants[] = {
         POINT(ANNOUNCE, "without-announce", "key-breakpoint", "cortex-a53",
               "the trap may be visible before the registry is"),
         HARMLESS(point, PORT_POINT_ANNOUNCE, "without-announce-tso", "key-breakpoint", "x86-64",
-                 "the same where stores become visible in their order"),
+                 "the trap may be visible before the registry, where stores become visible in "
+                 "order"),
         POINT(LOOK, "without-look", "probe-handover", "riscv",
               "the trap path may look at the registry again before it looks at the text"),
         POINT(GRACE, "without-grace", "slot-reclaimed", "x86-64",

@@ -72,7 +72,7 @@ static void build_quiesce(struct world *world)
 
 const struct scenario scenario_hook_quiesce = {
         .name = "hook-quiesce",
-        .what = "the same with all cores at rest, traps or no traps",
+        .what = "two instructions are hooked and unhooked while all cores have come to rest",
         .subject = "patch-before-quiescent",
         .build = build_quiesce,
 };
@@ -92,7 +92,8 @@ const char *needs_broadcast(const struct machine *machine)
 
 const struct scenario scenario_hook_stopped = {
         .name = "hook-stopped",
-        .what = "the same, all cores stopped from outside as under ptrace",
+        .what = "they are hooked and unhooked while all cores are stopped from outside, as under "
+                "ptrace",
         .absent = needs_broadcast,
         .build = build_stopped,
 };

@@ -57,13 +57,12 @@ const char *needs_trap_pair(const struct machine *machine)
 	                                   AT_SITE)
 	               ? NULL
 	               : "the ISA lets no instruction be exchanged for a trap while it is "
-	                 "executed: "
-	                 "such a patch quiesces";
+	                 "executed: such a patch quiesces";
 }
 
 const struct scenario scenario_key_breakpoint = {
         .name = "key-breakpoint",
-        .what = "the same by way of a trap",
+        .what = "a key is switched by way of a trap while another core runs over it",
         .subject = "visible-everywhere",
         .absent = needs_trap_pair,
         .build = build_breakpoint,
@@ -111,7 +110,7 @@ static void build_quiesce(struct world *world)
 
 const struct scenario scenario_key_quiesce = {
         .name = "key-quiesce",
-        .what = "the same with all cores at rest",
+        .what = "a key is switched while all cores have come to rest",
         .subject = "everybody-patches",
         .build = build_quiesce,
 };
