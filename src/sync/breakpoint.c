@@ -199,7 +199,7 @@ static void one(struct port *port, const struct sync_batch *batch, const struct 
  */
 static void take_back(struct port *port, struct sync_batch *batch)
 {
-	bool tails = true;
+	bool seen; /* by all cores */
 
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct found found = look(port, batch, &batch->sites[i]);
@@ -207,18 +207,18 @@ static void take_back(struct port *port, struct sync_batch *batch)
 		if (!found.whole && !found.tail)
 			one(port, batch, &batch->sites[i], TRAPS);
 	}
-	tails = text_synchronise(port, batch, PORT_POINT_SYNC_TRAPS) == 0;
-	for (uint32_t i = 0; tails && i < batch->count; i++) {
+	seen = text_synchronise(port, batch, PORT_POINT_SYNC_TRAPS) == 0;
+	for (uint32_t i = 0; seen && i < batch->count; i++) {
 		struct found found = look(port, batch, &batch->sites[i]);
 
 		if (!found.whole && found.traps && !found.tail)
 			one(port, batch, &batch->sites[i], TAILS);
 	}
-	tails = text_synchronise(port, batch, PORT_POINT_SYNC_TAILS) == 0;
+	seen = text_synchronise(port, batch, PORT_POINT_SYNC_TAILS) == 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct found found = look(port, batch, &batch->sites[i]);
 
-		if (!found.whole && found.tail && tails)
+		if (!found.whole && found.tail && seen)
 			one(port, batch, &batch->sites[i], HEADS);
 		batch->stuck = batch->stuck || !look(port, batch, &batch->sites[i]).whole;
 	}

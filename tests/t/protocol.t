@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 BUILD = os.environ["BUILD"]
-OURS = ("port_", "sync_", "text_", "patch_")
+OURS = ("port_", "sync_", "text_", "run_", "patch_")
 # What compilers call on their own account.
 COMPILER = {"memcpy", "memset", "memmove", "memcmp", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
 number = 0
