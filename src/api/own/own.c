@@ -168,6 +168,15 @@ void own_free(struct patch_registry *registry)
 		free(registry);
 }
 
+/* The transaction is over: the trap path forgets its sites. False: it must go on knowing them, as
+ * traps of ours may still stand there, or a thread may still be on its way from one. */
+static bool retire(const struct patch_options *how)
+{
+	if (how->traps && port_load(port, &how->live->phase) == PATCH_APPLYING)
+		return false;
+	return patch_retire(port, how) == 0;
+}
+
 int own_apply(struct patch_registry *registry, struct suture_text_options *options, bool single)
 {
 	struct patch_options how = {
@@ -191,8 +200,7 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 	/* A handler of somebody's on this thread could wait for us at a trap. */
 	mask = port_mask(port);
 	rc = patch_apply(port, registry, &how, &failed);
-	/* On an error the trap path has forgotten the sites, too, as far as it may. */
-	if (patch_retire(port, &how)) {
+	if (!retire(&how)) {
 		live_lost++;
 		stuck = registry;
 	}
