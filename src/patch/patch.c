@@ -148,7 +148,7 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 {
 	struct sync_batch batch = batch_of(registry, options, false);
 	size_t ignored;
-	bool gone;
+	bool gone, untouched;
 	int rc = check_noinstr(port, registry, failed ? failed : &ignored);
 
 	if (rc)
@@ -163,13 +163,15 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 	rc = run_strategy(port, &batch, registry, options);
 	if (!rc)
 		port_set(port, &registry->state, PATCH_APPLIED);
-	/* A site that could not even be taken back is known to the trap path for good. */
-	gone = rc && !batch.stuck && patch_count(port, registry) == 0;
+	/* A site that could not even be taken back is known to the trap path for good. What was
+	 * refused may look as if it were patched: those are somebody else's bytes. */
+	untouched = rc == -EUCLEAN || rc == -EINVAL;
+	gone = untouched || (rc && !batch.stuck && patch_count(port, registry) == 0);
 	if (!rc || gone)
 		tell_trap_path(port, options, rc ? PATCH_GONE : PATCH_LIVE);
 	port_unlock(port);
 	/* Somebody may be on the way from a trap that was there for a while. */
-	if (gone && options->traps && rc != -EUCLEAN && rc != -EINVAL)
+	if (gone && options->traps && !untouched)
 		(void)!port_grace(port, PORT_FOREVER);
 	if (failed)
 		*failed = port_load(port, &batch.failed);
