@@ -496,7 +496,8 @@ static void publishes_or_not(struct port *port, void *arg)
 	struct kit *kit = arg;
 
 	/* What was not published is not led to. */
-	if (patch_publish(port, kit->code_at, kit->code, kit->code_size, NULL, 1000000) == 0)
+	if (patch_publish(port, &(struct sync_code){kit->code_at, kit->code, kit->code_size}, 1,
+	                  NULL, 1000000) == 0)
 		patches_or_not(port, arg);
 }
 

@@ -16,10 +16,12 @@ static void publishes(struct port *port, void *arg)
 	/* Whoever looks at memory before it writes there. */
 	(void)!port_read(port, kit->code_at, now, kit->code_size);
 	if (!history_apply(port, kit))
-		world_assert(port,
-		             patch_publish(port, kit->code_at, kit->code, kit->code_size,
-		                           kit->deferred ? &page : NULL, 1000000) == 0,
-		             "code can not be published");
+		world_assert(
+		        port,
+		        patch_publish(port,
+		                      &(struct sync_code){kit->code_at, kit->code, kit->code_size},
+		                      1, kit->deferred ? &page : NULL, 1000000) == 0,
+		        "code can not be published");
 	world_assert(port,
 	             port_read(port, kit->code_at, now, kit->code_size) == 0 &&
 	                     memcmp(now, kit->code, kit->code_size) == 0,
@@ -74,8 +76,9 @@ static void publishes_near(struct port *port, void *arg)
 	struct kit *kit = arg;
 
 	world_assert(port,
-	             patch_publish(port, kit->code_at, kit->code, kit->code_size, NULL, 1000000) ==
-	                     0,
+	             patch_publish(port,
+	                           &(struct sync_code){kit->code_at, kit->code, kit->code_size}, 1,
+	                           NULL, 1000000) == 0,
 	             "code can not be published");
 }
 
@@ -108,10 +111,12 @@ static void adds_probe(struct port *port, void *arg)
 	struct kit *kit = arg;
 
 	if (!history_apply(port, kit))
-		world_assert(port,
-		             patch_publish(port, kit->code_at, kit->code, kit->code_size, NULL,
-		                           1000000) == 0,
-		             "a slot can not be published");
+		world_assert(
+		        port,
+		        patch_publish(port,
+		                      &(struct sync_code){kit->code_at, kit->code, kit->code_size},
+		                      1, NULL, 1000000) == 0,
+		        "a slot can not be published");
 	kit_apply(port, kit, 0);
 	kit_revert(port, kit, 0);
 }
@@ -165,7 +170,8 @@ static void modifies(struct port *port, void *arg)
 	struct kit *kit = arg;
 
 	world_assert(port,
-	             patch_publish(port, AT_SITE, kit->code, kit->code_size, NULL, 1000000) == 0,
+	             patch_publish(port, &(struct sync_code){AT_SITE, kit->code, kit->code_size}, 1,
+	                           NULL, 1000000) == 0,
 	             "code can not be published");
 	kit_apply(port, kit, 0);
 	kit_revert(port, kit, 0);

@@ -217,14 +217,14 @@ int patch_retire(struct port *port, const struct patch_options *options)
 	return grace(port, options);
 }
 
-int patch_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
+int patch_publish(struct port *port, const struct sync_code *list, uint32_t count,
                   const struct port_pages *pages, uint64_t deadline_ns)
 {
 	int rc = port_lock(port, deadline_ns);
 
 	if (rc)
 		return rc;
-	rc = sync_publish(port, address, bytes, size, pages);
+	rc = sync_publish(port, list, count, pages);
 	port_unlock(port);
 	return rc;
 }

@@ -140,7 +140,7 @@ int patch_retire(struct port *port, const struct patch_options *options) port_mu
  * exist before. On return 0 every core that goes there executes the new code. -ETIMEDOUT: the lock
  * was not free in time; nothing written.
  */
-int patch_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
+int patch_publish(struct port *port, const struct sync_code *list, uint32_t count,
                   const struct port_pages *pages, uint64_t deadline_ns) port_must_check;
 
 /* Number of sites at which at least one byte is ours now. */

@@ -14,40 +14,60 @@
  */
 #include "sync/text.h"
 
-static void drop_range(struct port *port, uint32_t cores, void *arg)
+struct codes {
+	const struct sync_code *list;
+	uint32_t count;
+};
+
+static void drop_on_core(struct port *port, uint32_t cores, void *arg)
 {
-	const struct port_range *range = arg;
+	const struct codes *codes = arg;
 
 	(void)cores;
-	port_point(port, PORT_POINT_DROP_LOCAL);
-	port_drop_executed(port, range->start, range->end - range->start);
+	for (uint32_t i = 0; i < codes->count; i++) {
+		port_point(port, PORT_POINT_DROP_LOCAL);
+		port_drop_executed(port, codes->list[i].address, codes->list[i].size);
+	}
 	port_sync_self(port);
 }
 
-int sync_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
-                 const struct port_pages *pages)
+static int write_code(struct port *port, const struct sync_code *code)
 {
-	struct port_range range = {address, address + size};
 	struct port_view view;
-	int rc = port_view_open(port, address, size, &view);
+	int rc = port_view_open(port, code->address, code->size, &view);
 
 	if (rc)
 		return rc;
-	rc = port_write(port, &view, address, bytes, size);
+	rc = port_write(port, &view, code->address, code->bytes, code->size);
 	port_point(port, PORT_POINT_CLEAN);
-	port_clean_written(port, &view, address, size);
+	port_clean_written(port, &view, code->address, code->size);
 	port_point(port, PORT_POINT_CLOSE);
 	port_view_close(port, &view);
+	return rc;
+}
+
+int sync_publish(struct port *port, const struct sync_code *list, uint32_t count,
+                 const struct port_pages *pages)
+{
+	struct codes codes = {list, count};
+	int rc = 0;
+
+	for (uint32_t i = 0; i < count && !rc; i++)
+		rc = write_code(port, &list[i]);
 	if (!rc && pages)
 		rc = port_map_exec(port, pages, 1);
 	if (rc)
 		return rc;
-	port_point(port, PORT_POINT_DROP_READ);
-	port_drop_read(port, address, size);
+	for (uint32_t i = 0; i < count; i++) {
+		port_point(port, PORT_POINT_DROP_READ);
+		port_drop_read(port, list[i].address, list[i].size);
+	}
 	if (!port_caps(port)->maintenance_broadcast)
-		return port_run_on_all(port, drop_range, &range, PORT_FOREVER);
-	port_point(port, PORT_POINT_DROP_EXECUTED);
-	port_drop_executed(port, address, size);
+		return port_run_on_all(port, drop_on_core, &codes, PORT_FOREVER);
+	for (uint32_t i = 0; i < count; i++) {
+		port_point(port, PORT_POINT_DROP_EXECUTED);
+		port_drop_executed(port, list[i].address, list[i].size);
+	}
 	/* The memory may have been executed in an earlier life. */
 	port_point(port, PORT_POINT_SYNC);
 	return port_sync_cores(port);

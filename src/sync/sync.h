@@ -107,12 +107,18 @@ int sync_breakpoint(struct port *port, struct sync_batch *batch) port_must_check
  */
 int sync_quiesce(struct port *port, struct sync_batch *batch) port_must_check;
 
+/* Bytes for one stretch of such memory. */
+struct sync_code {
+	uint64_t address;
+	const void *bytes;
+	size_t size;
+};
 /*
  * Code into memory that nobody executes: JIT output, a displaced copy, an exception vector.
  * `pages` (may be NULL) is mapped between writing and flushing, if the execution address does not
  * exist before.
  */
-int sync_publish(struct port *port, uint64_t address, const void *bytes, size_t size,
+int sync_publish(struct port *port, const struct sync_code *list, uint32_t count,
                  const struct port_pages *pages) port_must_check;
 
 #endif
