@@ -30,6 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "suture/site.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,14 +56,12 @@ struct suture_target_options {
 	void *progress_arg;
 };
 
-enum suture_site_kind { SUTURE_SITE_PUN = 1, SUTURE_SITE_WINDOW, SUTURE_SITE_UPROBE };
 enum suture_counter_kind { SUTURE_COUNTER_RSEQ = 1, SUTURE_COUNTER_LOCK, SUTURE_COUNTER_KERNEL };
 
-const char *suture_site_kind_name(enum suture_site_kind kind);          /* "pun" … */
 const char *suture_counter_kind_name(enum suture_counter_kind counter); /* "rseq" … */
 
 /* One counted site. Strings live as long as the session. */
-struct suture_probe {
+struct suture_target_probe {
 	const char *spec;   /* as given to suture_target_count() */
 	const char *module; /* base name of the mapped file */
 	const char *symbol; /* NULL: none known */
@@ -119,7 +118,8 @@ int suture_target_read(struct suture_target *target);
 int suture_target_detach(struct suture_target *target);
 
 size_t suture_target_probes(const struct suture_target *target);
-int suture_target_probe(const struct suture_target *target, size_t index, struct suture_probe *out);
+int suture_target_probe(const struct suture_target *target, size_t index,
+                        struct suture_target_probe *out);
 size_t suture_target_refusals(const struct suture_target *target);
 int suture_target_refusal(const struct suture_target *target, size_t index,
                           struct suture_refusal *out);

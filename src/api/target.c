@@ -45,9 +45,9 @@ const char *suture_target_error(const struct suture_target *t)
 
 const char *suture_site_kind_name(enum suture_site_kind kind)
 {
-	static const char *const names[] = {"none", "pun", "window", "uprobe"};
+	static const char *const names[] = {"none", "pun", "window", "uprobe", "trap"};
 
-	return kind >= SUTURE_SITE_PUN && kind <= SUTURE_SITE_UPROBE ? names[kind] : names[0];
+	return kind >= SUTURE_SITE_PUN && kind <= SUTURE_SITE_TRAP ? names[kind] : names[0];
 }
 
 const char *suture_counter_kind_name(enum suture_counter_kind counter)
@@ -540,7 +540,8 @@ size_t suture_target_probes(const struct suture_target *t)
 	return t->listed_count;
 }
 
-int suture_target_probe(const struct suture_target *t, size_t index, struct suture_probe *out)
+int suture_target_probe(const struct suture_target *t, size_t index,
+                        struct suture_target_probe *out)
 {
 	const struct probe *probe;
 	const struct site *site;
@@ -549,7 +550,7 @@ int suture_target_probe(const struct suture_target *t, size_t index, struct sutu
 		return -ERANGE;
 	probe = &t->probes[t->listed[index]];
 	site = &t->sites[probe->site];
-	*out = (struct suture_probe){
+	*out = (struct suture_target_probe){
 	        .spec = t->specs[probe->spec].text,
 	        .module = t->modules[probe->module].name,
 	        .symbol = probe->symbol,

@@ -80,7 +80,7 @@ void signals_release(void);
 void text_put(FILE *out, const char *text, size_t columns);
 const char *text_ellipsis(void);
 /* "MODULE:SYMBOL+0xOFFSET", usable as a specification. */
-void text_put_site(FILE *out, const struct suture_probe *probe, size_t columns);
+void text_put_site(FILE *out, const struct suture_target_probe *probe, size_t columns);
 /* True if SPEC may match several functions. */
 bool text_is_glob(const char *spec);
 uint64_t monotonic_ns(void);
@@ -88,7 +88,7 @@ uint64_t monotonic_ns(void);
 /* ---- table.c: the counted sites, for people ---- */
 
 struct table_row {
-	struct suture_probe probe;
+	struct suture_target_probe probe;
 	uint64_t hits_before; /* at the previous sample */
 	double per_second;
 };

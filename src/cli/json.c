@@ -30,7 +30,7 @@ static json_t *json_text(const char *text)
 	return value;
 }
 
-static json_t *json_symbol(const struct suture_probe *probe)
+static json_t *json_symbol(const struct suture_target_probe *probe)
 {
 	json_t *value = NULL;
 	char *name;
@@ -44,7 +44,7 @@ static json_t *json_symbol(const struct suture_probe *probe)
 	return value;
 }
 
-static json_t *json_probe(const struct suture_probe *probe)
+static json_t *json_probe(const struct suture_target_probe *probe)
 {
 	char address[24];
 
@@ -58,7 +58,7 @@ static json_t *json_probe(const struct suture_probe *probe)
 static json_t *json_probes(const struct suture_target *target)
 {
 	json_t *array = json_array();
-	struct suture_probe probe;
+	struct suture_target_probe probe;
 
 	for (size_t i = 0; array && i < suture_target_probes(target); i++)
 		if (suture_target_probe(target, i, &probe) == 0 &&

@@ -79,7 +79,7 @@ void text_put(FILE *out, const char *text, size_t columns)
 		fputs(text_ellipsis(), out);
 }
 
-void text_put_site(FILE *out, const struct suture_probe *probe, size_t columns)
+void text_put_site(FILE *out, const struct suture_target_probe *probe, size_t columns)
 {
 	char *text = NULL;
 	int size;

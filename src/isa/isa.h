@@ -99,6 +99,8 @@ struct isa {
 	/* Is the first instruction one that always traps, and to which our trap path would be
 	 * called? */
 	bool (*is_trap)(const uint8_t *code, size_t size);
+	/* Does the first instruction certainly leave floating-point and vector registers alone? */
+	bool (*general_only)(const uint8_t *code, size_t size);
 };
 
 extern const struct isa isa_x86_64;

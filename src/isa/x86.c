@@ -307,9 +307,10 @@ static bool x86_hotpatch_safe(const uint8_t *from, const uint8_t *to, size_t siz
 	return differing <= 1;
 }
 
+/* int3, and UDB (SDM vol. 2, UD): an invalid opcode in one byte, now and in the future. */
 static ISA_NOINSTR bool x86_is_trap(const uint8_t *code, size_t size)
 {
-	return size && code[0] == 0xCC;
+	return size && (code[0] == 0xCC || code[0] == 0xD6);
 }
 
 const struct isa isa_x86_64 = {
@@ -327,4 +328,5 @@ const struct isa isa_x86_64 = {
         .nop = x86_nop,
         .hotpatch_safe = x86_hotpatch_safe,
         .is_trap = x86_is_trap,
+        .general_only = x86_general_only,
 };

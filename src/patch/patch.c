@@ -208,6 +208,17 @@ int patch_revert(struct port *port, const struct patch_registry *registry,
 	return !rc && options->traps ? grace(port, options) : rc;
 }
 
+int patch_adopt(struct port *port, const struct patch_options *options)
+{
+	int rc = port_lock(port, options->deadline_ns);
+
+	if (rc)
+		return rc;
+	announce(port, options, PATCH_LIVE);
+	port_unlock(port);
+	return 0;
+}
+
 int patch_retire(struct port *port, const struct patch_options *options)
 {
 	if (!options->traps)

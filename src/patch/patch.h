@@ -42,6 +42,12 @@ struct patch_detour {
 	 * the site is in it. Both live until patch_revert returned 0. */
 	uint64_t displaced;
 	uint8_t displaced_at[SYNC_SITE_MAX];
+	/* While the site is taken back, a thread at its head still goes to `patched`: the site
+	 * becomes another one that leads there. */
+	bool stays;
+	/* Shared; the trap path shall no longer find the site here (port_set to 1, after it was
+	 * taken back by way of another registry). */
+	uint32_t gone;
 };
 
 enum patch_phase { PATCH_GONE, PATCH_APPLYING, PATCH_LIVE, PATCH_REVERTING };
@@ -129,7 +135,14 @@ int patch_revert(struct port *port, const struct patch_registry *registry,
                  const struct patch_options *options) port_must_check;
 
 /*
- * After an applied transaction whose sites hold no traps: the trap path forgets them, and the
+ * The trap path also finds the sites of `registry` here, which are in place: another registry has
+ * them, too, and is retired next. -ETIMEDOUT: no lock.
+ */
+int patch_adopt(struct port *port, const struct patch_options *options) port_must_check;
+
+/*
+ * After an applied transaction whose sites hold no traps, or are known from another registry, too:
+ * the trap path forgets them, and the
  * registry and `live` may be used for something else. -EBUSY as in patch_revert.
  */
 int patch_retire(struct port *port, const struct patch_options *options) port_must_check;

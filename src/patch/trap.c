@@ -42,6 +42,18 @@ static const struct sync_site *site_at(const struct patch_registry *registry, ui
 	return NULL;
 }
 
+/* Is there, or was, a trap of this site at pc? */
+static bool is_ours(struct port *port, const struct patch_live *live, const struct sync_site *site,
+                    uint64_t pc)
+{
+	uint64_t k = pc - site->address;
+
+	if (k && !((unsigned)site->boundaries >> k & 1))
+		return false;
+	return !live->detours ||
+	       !port_load(port, &live->detours[site - live->registry->sites].gone);
+}
+
 /* Where a thread goes on that took the trap at offset k of a site in this phase. */
 static uint64_t onward(struct port *port, const struct isa *isa, const struct patch_live *live,
                        const struct sync_site *site, uint32_t phase, uint64_t k)
@@ -54,7 +66,7 @@ static uint64_t onward(struct port *port, const struct isa *isa, const struct pa
 		return site->address + k; /* a new look, if a trap is there again */
 	}
 	detour = &live->detours[site - live->registry->sites];
-	if (k || phase == PATCH_REVERTING)
+	if (k || (phase == PATCH_REVERTING && !detour->stays))
 		return detour->displaced + detour->displaced_at[k];
 	if (phase == PATCH_LIVE && !isa->is_trap(site->patched, site->length))
 		return site->address; /* it was there while we applied */
@@ -80,7 +92,7 @@ uint64_t patch_trap(struct port *port, uint64_t pc, void *arg)
 			if (phase == PATCH_GONE)
 				continue;
 			site = site_at(live->registry, pc);
-			if (!site)
+			if (!site || !is_ours(port, live, site, pc))
 				continue;
 			next = onward(port, isa, live, site, phase, pc - site->address);
 			if (next != pc)

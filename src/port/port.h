@@ -217,10 +217,10 @@ void port_pause(struct port *port, uint64_t ns);
 
 /*
  * Let the machine execute `pages[i].size` bytes of ours, already written and cleaned (duty 1) at
- * their backing store, at exactly `pages[i].address`. All or nothing; -EEXIST if one address has
- * been taken meanwhile. Never called while stopped. Duties 2 and 3 at these addresses are the
- * caller's and come after the return: before it there is nothing that they could act on (case
- * xol-unmapped). Where the kernel maps, and drops with it, they cost nothing.
+ * their backing store if there is one, at exactly `pages[i].address`. All or nothing; -EEXIST if
+ * one address has been taken meanwhile. Never called while stopped. Duties 2 and 3 at these
+ * addresses are the caller's and come after the return: before it there is nothing that they could
+ * act on (case xol-unmapped). Where the kernel maps, and drops with it, they cost nothing.
  */
 struct port_pages {
 	uint64_t address;

@@ -13,9 +13,12 @@
 struct page {
 	uint64_t address;
 	unsigned taken; /* bytes; a page without any is not mapped and costs nothing */
+	unsigned dirty_low, dirty_high; /* changed by tramp_put and not taken yet */
 	uint8_t used[TRAMP_PAGE / 8];
 	uint8_t bytes[TRAMP_PAGE];
 };
+
+enum { PATTERNS = 32 };
 
 struct tramp_space {
 	struct port_range *occupied;
@@ -23,13 +26,17 @@ struct tramp_space {
 	struct page **pages; /* in order of creation */
 	size_t page_count, page_capacity;
 	size_t live_pages, max_pages; /* pages with bytes taken */
-	uint32_t *hash;               /* index + 1 of pages, by page number; 0: empty */
+	size_t dirty_pages;
+	uint32_t *hash; /* index + 1 of pages, by page number; 0: empty */
 	size_t hash_size;
 	/* By log2 of the step: where a choice ended last. The next is likely to fit just behind it,
 	 * and need not walk over all that came before. */
 	uint64_t last_choice[64];
 	struct page *last_near; /* where tramp_reserve_near found room last */
 	size_t last_offset;
+	struct page *last_pattern[PATTERNS]; /* by pattern */
+	tramp_map_fn map;
+	void *map_arg;
 };
 
 enum { UNUSED_BYTE = 0xcc, CHOICE_STEPS = 4096, REACH = 0x7fff0000 };
@@ -69,6 +76,26 @@ void tramp_space_free(struct tramp_space *space)
 	free(space);
 }
 
+void tramp_space_map(struct tramp_space *space, tramp_map_fn map, void *arg)
+{
+	space->map = map;
+	space->map_arg = arg;
+}
+
+int tramp_space_occupy(struct tramp_space *space, const struct port_range *occupied, size_t n)
+{
+	struct port_range *copy = calloc(n + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (n)
+		memcpy(copy, occupied, n * sizeof(*copy));
+	free(space->occupied);
+	space->occupied = copy;
+	space->occupied_count = n;
+	return 0;
+}
+
 size_t tramp_space_pages(const struct tramp_space *space)
 {
 	return space->live_pages;
@@ -95,6 +122,11 @@ static struct page *find_page(const struct tramp_space *space, uint64_t address)
 		if (space->pages[space->hash[slot] - 1]->address == start)
 			return space->pages[space->hash[slot] - 1];
 	return NULL;
+}
+
+bool tramp_space_owns(const struct tramp_space *space, uint64_t page)
+{
+	return find_page(space, page) != NULL;
 }
 
 static void hash_insert(struct tramp_space *space, size_t index)
@@ -127,20 +159,46 @@ static int grow(struct tramp_space *space)
 	return 0;
 }
 
-static struct page *add_page(struct tramp_space *space, uint64_t start)
+/* Add [start, end) to what is occupied. */
+static int occupy(struct tramp_space *space, uint64_t start, uint64_t end)
+{
+	size_t i;
+	struct port_range *grown =
+	        realloc(space->occupied, (space->occupied_count + 1) * sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	space->occupied = grown;
+	for (i = space->occupied_count; i > 0 && space->occupied[i - 1].start > start; i--)
+		space->occupied[i] = space->occupied[i - 1];
+	space->occupied[i] = (struct port_range){start, end};
+	space->occupied_count++;
+	return 0;
+}
+
+static int add_page(struct tramp_space *space, uint64_t start)
 {
 	struct page *page;
+	int rc = 0;
 
 	if (space->page_count == space->page_capacity && grow(space))
-		return NULL;
+		return -ENOMEM;
 	page = calloc(1, sizeof(*page));
 	if (!page)
-		return NULL;
+		return -ENOMEM;
+	if (space->map)
+		rc = space->map(space->map_arg, start);
+	if (rc == -EEXIST && occupy(space, start, start + TRAMP_PAGE))
+		rc = -ENOMEM;
+	if (rc) {
+		free(page);
+		return rc;
+	}
 	page->address = start;
 	memset(page->bytes, UNUSED_BYTE, sizeof(page->bytes));
 	space->pages[space->page_count++] = page;
 	hash_insert(space, space->page_count - 1);
-	return page;
+	return 0;
 }
 
 /* The occupied range that overlaps [start, end), or NULL. */
@@ -216,9 +274,12 @@ int tramp_reserve(struct tramp_space *space, uint64_t address, size_t size)
 	if (space->live_pages + (size_t)needed > space->max_pages)
 		return -ENOSPC;
 	for (uint64_t at = address & ~(uint64_t)(TRAMP_PAGE - 1); at < address + size;
-	     at += TRAMP_PAGE)
-		if (!find_page(space, at) && !add_page(space, at))
-			return -ENOMEM;
+	     at += TRAMP_PAGE) {
+		int rc = find_page(space, at) ? 0 : add_page(space, at);
+
+		if (rc)
+			return rc;
+	}
 	mark(space, address, size, true);
 	return 0;
 }
@@ -290,9 +351,17 @@ int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *c
 	return rc;
 }
 
-static bool reaches(uint64_t a, uint64_t b)
+static bool reaches(uint64_t a, uint64_t b, uint64_t reach)
 {
-	return (a > b ? a - b : b - a) < REACH;
+	return (a > b ? a - b : b - a) < reach;
+}
+
+static bool is_free(const struct page *page, size_t offset, size_t size)
+{
+	for (size_t i = offset; i < offset + size; i++)
+		if (used(page, i))
+			return false;
+	return true;
 }
 
 /* First offset of `size` free bytes in the page, from `offset` on; TRAMP_PAGE if none. */
@@ -308,16 +377,17 @@ static size_t free_run(const struct page *page, size_t offset, size_t size)
 	return TRAMP_PAGE;
 }
 
-int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address)
+int tramp_reserve_close(struct tramp_space *space, uint64_t near, uint64_t reach, size_t size,
+                        uint64_t *address)
 {
-	struct tramp_choice pages = {near & ~(uint64_t)(TRAMP_PAGE - 1), TRAMP_PAGE,
-	                             -(REACH / TRAMP_PAGE), REACH / TRAMP_PAGE};
+	int64_t span = (int64_t)(reach / TRAMP_PAGE);
+	struct tramp_choice pages = {near & ~(uint64_t)(TRAMP_PAGE - 1), TRAMP_PAGE, -span, span};
 	size_t tries = 0;
 	int64_t k;
 	int rc;
 
 	if (space->last_near && space->last_near->taken &&
-	    reaches(space->last_near->address, near)) {
+	    reaches(space->last_near->address, near, reach)) {
 		size_t offset = free_run(space->last_near, space->last_offset, size);
 
 		if (offset < TRAMP_PAGE) {
@@ -331,7 +401,7 @@ int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, ui
 		struct page *page = space->pages[i];
 		size_t offset;
 
-		if (!page->taken || !reaches(page->address, near))
+		if (!page->taken || !reaches(page->address, near, reach))
 			continue;
 		tries++;
 		offset = free_run(page, 0, size);
@@ -353,6 +423,115 @@ int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, ui
 	return 0;
 }
 
+int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address)
+{
+	return tramp_reserve_close(space, near, REACH, size, address);
+}
+
+/* ---- displacements of which some bytes are given ---- */
+
+struct pattern {
+	uint64_t base;
+	uint32_t mask, value;
+	unsigned low; /* free bits below the lowest given one */
+};
+
+static bool matches(const struct pattern *p, uint64_t address)
+{
+	int64_t d = (int64_t)(address - p->base);
+
+	return d == (int32_t)d && ((uint32_t)d & p->mask) == p->value;
+}
+
+/* The next address from `at` on that may match, whatever the bytes above the lowest given one. */
+static uint64_t next_match(const struct pattern *p, uint64_t at)
+{
+	uint32_t d = (uint32_t)(at - p->base);
+
+	if (p->low == 0)
+		return at + ((p->value - d) & 0xff);
+	return matches(p, at) ? at : at + (1u << p->low) - (d & ((1u << p->low) - 1));
+}
+
+static bool take_in_page(struct tramp_space *space, struct page *page, const struct pattern *p,
+                         size_t size, uint64_t *address)
+{
+	uint64_t at = page->address, end = page->address + TRAMP_PAGE - size;
+	size_t room = TRAMP_PAGE - page->taken;
+
+	if (!page->taken || room < 2 * size)
+		return false;
+	while ((at = next_match(p, at)) <= end) {
+		size_t offset = (size_t)(at - page->address);
+
+		if (!matches(p, at))
+			at += p->low ? 1u << p->low : 256;
+		else if (is_free(page, offset, size) && tramp_reserve(space, at, size) == 0) {
+			*address = at;
+			return true;
+		} else {
+			at += p->low ? 1 : 256;
+		}
+	}
+	return false;
+}
+
+/* Spread the bits of `count` over the clear bits of `mask`, from the lowest up. */
+static uint32_t deposit(uint32_t count, uint32_t mask)
+{
+	uint32_t value = 0;
+
+	for (unsigned bit = 0; bit < 32 && count; bit++) {
+		if (mask >> bit & 1)
+			continue;
+		value |= (count & 1) << bit;
+		count >>= 1;
+	}
+	return value;
+}
+
+static int take_new_page(struct tramp_space *space, const struct pattern *p, size_t size,
+                         uint64_t *address)
+{
+	/* Below the page's size there is nothing to choose: the page is new. */
+	uint32_t given = p->mask | ((1u << (p->low < 12 ? p->low : 12)) - 1);
+
+	for (uint32_t count = 0; count < CHOICE_STEPS; count++) {
+		uint32_t d = p->value | deposit(count, given);
+		uint64_t at = p->base + (uint64_t)(int64_t)(int32_t)d;
+		int needed = pages_needed(space, at, size);
+
+		if (needed < 0)
+			continue;
+		if (tramp_reserve(space, at, size) == 0) {
+			*address = at;
+			return 0;
+		}
+	}
+	return -ENOSPC;
+}
+
+int tramp_reserve_pattern(struct tramp_space *space, uint64_t base, uint32_t mask, uint32_t value,
+                          size_t size, uint64_t *address)
+{
+	struct pattern p = {base, mask, value & mask, (unsigned)__builtin_ctz(mask)};
+	struct page **last = &space->last_pattern[(mask * 0x9e3779b1u ^ value * 0x85ebca6bu) >> 27];
+	int rc;
+
+	if (*last && take_in_page(space, *last, &p, size, address))
+		return 0;
+	for (size_t i = space->page_count, tries = 0; i-- > 0 && tries < 64; tries++) {
+		if (!take_in_page(space, space->pages[i], &p, size, address))
+			continue;
+		*last = space->pages[i];
+		return 0;
+	}
+	rc = take_new_page(space, &p, size, address);
+	if (!rc)
+		*last = find_page(space, *address);
+	return rc;
+}
+
 static bool any_page_in(const struct tramp_space *space, uint64_t start, uint64_t end)
 {
 	for (size_t i = 0; i < space->page_count; i++)
@@ -365,8 +544,6 @@ int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size, 
 {
 	uint64_t at = (near + TRAMP_PAGE - 1) & ~(uint64_t)(TRAMP_PAGE - 1);
 	const struct port_range *range;
-	struct port_range *grown;
-	size_t i;
 
 	while ((range = occupied_at(space, at, at + size)) || any_page_in(space, at, at + size)) {
 		at = range ? (range->end + TRAMP_PAGE - 1) & ~(uint64_t)(TRAMP_PAGE - 1)
@@ -374,22 +551,49 @@ int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size, 
 		if (at + size < size || at + size >= 1ull << 63)
 			return -ENOSPC;
 	}
-	grown = realloc(space->occupied, (space->occupied_count + 1) * sizeof(*grown));
-	if (!grown)
+	if (occupy(space, at, at + size))
 		return -ENOMEM;
-	space->occupied = grown;
-	for (i = space->occupied_count; i > 0 && space->occupied[i - 1].start > at; i--)
-		space->occupied[i] = space->occupied[i - 1];
-	space->occupied[i] = (struct port_range){at, at + size};
-	space->occupied_count++;
 	*address = at;
 	return 0;
 }
 
 void tramp_put(struct tramp_space *space, uint64_t address, const uint8_t *bytes, size_t size)
 {
-	for (size_t i = 0; i < size; i++)
-		find_page(space, address + i)->bytes[(address + i) % TRAMP_PAGE] = bytes[i];
+	for (size_t i = 0; i < size;) {
+		struct page *page = find_page(space, address + i);
+		unsigned at = (unsigned)((address + i) % TRAMP_PAGE);
+		size_t n = size - i < TRAMP_PAGE - at ? size - i : TRAMP_PAGE - at;
+
+		memcpy(page->bytes + at, bytes + i, n);
+		if (page->dirty_low == page->dirty_high) {
+			page->dirty_low = at;
+			page->dirty_high = at;
+			space->dirty_pages++;
+		}
+		page->dirty_low = at < page->dirty_low ? at : page->dirty_low;
+		page->dirty_high =
+		        at + n > page->dirty_high ? (unsigned)(at + n) : page->dirty_high;
+		i += n;
+	}
+}
+
+int tramp_take_dirty(struct tramp_space *space, tramp_dirty_fn fn, void *arg)
+{
+	int rc = 0;
+
+	for (size_t i = space->page_count; i-- > 0 && space->dirty_pages && !rc;) {
+		struct page *page = space->pages[i];
+
+		if (page->dirty_low == page->dirty_high)
+			continue;
+		rc = fn(arg, page->address + page->dirty_low, page->bytes + page->dirty_low,
+		        page->dirty_high - page->dirty_low);
+		if (!rc) {
+			page->dirty_low = page->dirty_high = 0;
+			space->dirty_pages--;
+		}
+	}
+	return rc;
 }
 
 static int compare_pages(const void *a, const void *b)

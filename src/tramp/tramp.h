@@ -27,6 +27,20 @@ void tramp_space_free(struct tramp_space *space);
 
 /* Pages planned so far. */
 size_t tramp_space_pages(const struct tramp_space *space);
+
+/*
+ * Where pages are mapped as soon as they are planned: `map` is called for each new page, and says
+ * -EEXIST if something is there; the page then counts as occupied.
+ */
+typedef int (*tramp_map_fn)(void *arg, uint64_t page);
+void tramp_space_map(struct tramp_space *space, tramp_map_fn map, void *arg);
+/* What is occupied now, in place of what was; pages of ours do not count (tramp_space_owns). */
+int tramp_space_occupy(struct tramp_space *space, const struct port_range *occupied, size_t n);
+bool tramp_space_owns(const struct tramp_space *space, uint64_t page);
+/* For each page that tramp_put changed since the last call: the changed stretch. Stops at an error
+ * of `fn`, which it returns. */
+typedef int (*tramp_dirty_fn)(void *arg, uint64_t address, const uint8_t *bytes, size_t size);
+int tramp_take_dirty(struct tramp_space *space, tramp_dirty_fn fn, void *arg);
 /* At most this many from now on. */
 void tramp_space_limit(struct tramp_space *space, size_t max_pages);
 
@@ -46,8 +60,17 @@ struct tramp_choice {
 };
 int tramp_reserve_choice(struct tramp_space *space, const struct tramp_choice *choice, size_t size,
                          unsigned skip, int64_t *k);
+/*
+ * Take `size` bytes at base + d, where d is a signed 32-bit number of which the bits of `mask`
+ * (whole bytes) are those of `value`. Pages that are there already come first. -ENOSPC as above.
+ */
+int tramp_reserve_pattern(struct tramp_space *space, uint64_t base, uint32_t mask, uint32_t value,
+                          size_t size, uint64_t *address);
 /* Take `size` bytes anywhere within reach of a 32-bit displacement from `near`. */
 int tramp_reserve_near(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address);
+/* The same within `reach` bytes (at most what the above has). */
+int tramp_reserve_close(struct tramp_space *space, uint64_t near, uint64_t reach, size_t size,
+                        uint64_t *address);
 /* Find `size` bytes of whole pages (for data, not counted as trampoline pages). */
 int tramp_reserve_region(struct tramp_space *space, uint64_t near, size_t size, uint64_t *address);
 
@@ -121,6 +144,26 @@ struct tramp_window {
  * page boundary); -ENOSPC: no pair of addresses is free. */
 int tramp_window_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
                      struct tramp_window *window);
+/*
+ * Window whose old boundaries trap, for machines where traps reach us: one jump of five bytes.
+ *
+ *     old   [ i0   ][ i1   ][ i2 … ]
+ *     new   [ E9 d0  T  d2   T ]        T: a byte that always traps, where i1 and i2 began
+ *
+ * The displacement's other bytes are chosen by where the trampoline is placed. Who arrives at an
+ * old boundary is sent on to the displaced copy of what stood there.
+ */
+struct tramp_trapped {
+	uint8_t displaced;   /* bytes of whole instructions displaced, >= TRAMP_JUMP */
+	uint16_t boundaries; /* bit k: an instruction begins at k */
+	uint8_t patched[5];
+	uint64_t trampoline;
+};
+/* `traps`: bytes that may stand for T, preferred ones first; `code`: `size` bytes from the site on.
+ * Errors as tramp_window_x86. */
+int tramp_trapped_x86(struct tramp_space *space, const uint8_t *code, size_t size, uint64_t site,
+                      const uint8_t *traps, size_t trap_count, struct tramp_trapped *window);
+
 void tramp_window_release(struct tramp_space *space, const struct tramp_window *window);
 enum { TRAMP_JUMP = 5 }; /* bytes reserved by the above at each trampoline address */
 
@@ -160,5 +203,63 @@ struct tramp_body {
  * there. `rseq` is filled for TRAMP_COUNTER_RSEQ, else zeroed. */
 int tramp_body_x86(const struct tramp_body *body, uint64_t address, uint8_t out[TRAMP_BODY_MAX],
                    struct tramp_rseq *rseq);
+
+/* ---- detour_x86.c: what stands in for code, and calls handlers, in our own process ---- */
+
+/* How to unwind from a place in a trampoline. */
+struct tramp_row {
+	uint32_t offset; /* in the trampoline; from here to the next row's */
+	uint64_t origin; /* of the instruction in whose place it is executed */
+	int32_t depth;   /* bytes pushed below the stack pointer that the instruction would see */
+};
+enum { TRAMP_ROWS_MAX = 32 };
+
+/* A piece of code for one address. */
+struct tramp_piece {
+	uint8_t bytes[TRAMP_BODY_MAX];
+	uint32_t size;
+	struct tramp_row rows[TRAMP_ROWS_MAX];
+	uint32_t row_count;
+};
+
+/*
+ * `size` bytes of whole instructions that stand at `from`, to be executed at `to`, and a jump to
+ * what follows them. entries[k]: where in the copy the instruction that starts at offset k is (a
+ * byte: at most 255). -ENOTSUP, -ERANGE: an instruction can not be displaced there.
+ */
+int tramp_displace_x86(const uint8_t *code, size_t size, uint64_t from, uint64_t to,
+                       uint8_t entries[16], struct tramp_piece *out);
+
+/* jmp *slot: to wherever the word at `slot` says. TRAMP_JUMP_SLOT bytes; -ERANGE. */
+int tramp_jump_slot_x86(uint64_t at, uint64_t slot, uint64_t origin, struct tramp_piece *out);
+enum { TRAMP_JUMP_SLOT = 6 };
+
+/*
+ * Call a gate with room for what it saves, then go on.
+ *
+ *     -8   context                     (a word for the gate)
+ *     0    lea -TRAMP_GATE_ROOM(%rsp),%rsp
+ *          call *gate                  TRAMP_GATE_RETURN: its return address is here
+ *          lea TRAMP_GATE_ROOM(%rsp),%rsp
+ *          jmp *after
+ *
+ * `at` is the address of the context; the code begins TRAMP_GATE_CONTEXT bytes behind it. `origin`:
+ * where the thread is as far as others can tell.
+ */
+int tramp_gate_x86(uint64_t at, uint64_t context, uint64_t gate, uint64_t after, uint64_t origin,
+                   struct tramp_piece *out);
+enum {
+	TRAMP_GATE_CONTEXT = 8,
+	TRAMP_GATE_RETURN = 14,
+	TRAMP_GATE_ROOM = 144, /* the red zone, and two words more of registers */
+};
+
+/*
+ * The first instruction alone, to be executed at `to`; then on to `straight`, or where it is a
+ * direct branch or call that is taken, to `taken` instead of its own target. -ENOTSUP: it leads to
+ * where is not known beforehand, or can not be displaced.
+ */
+int tramp_step_x86(const uint8_t *code, size_t size, uint64_t from, uint64_t to, uint64_t taken,
+                   uint64_t straight, struct tramp_piece *out);
 
 #endif

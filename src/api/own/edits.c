@@ -31,6 +31,13 @@ static size_t edit_after(uint64_t address)
 	return low;
 }
 
+bool edits_meet(uint64_t start, uint64_t end)
+{
+	size_t i = edit_after(start);
+
+	return i < edits_count && edits[i].address < end;
+}
+
 bool edits_overlap(const struct sync_site *site)
 {
 	size_t i = edit_after(site->address);

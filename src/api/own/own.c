@@ -7,10 +7,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "api/own/gate.h"
+#include "api/own/ground.h"
 #include "api/own/own.h"
+#include "api/own/point.h"
 #include "port/linux/linux.h"
 
-enum { LIVE_MAX = 16 };
+/* The first EDITS_LIVE are for edits, whose threads are held; the others for what has detours. */
+enum { LIVE_MAX = 64, EDITS_LIVE = 16 };
 static const uint64_t deadline_default = 1000000000;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -35,11 +39,18 @@ static void after_fork(void)
 	pthread_mutex_unlock(&lock);
 }
 
+static void after_fork_in_child(void)
+{
+	gate_after_fork();
+	pthread_mutex_unlock(&lock);
+}
+
 /* The port's own fork handlers come first, so that they run last before a fork. */
 static void open_port(void)
 {
 	port = linux_port(&port_error);
-	if (port && pthread_atfork(before_fork, after_fork, after_fork)) {
+	gate_setup();
+	if (port && pthread_atfork(before_fork, after_fork, after_fork_in_child)) {
 		port_error = -ENOMEM;
 		port = NULL;
 	}
@@ -57,6 +68,21 @@ int own_lock(void)
 void own_unlock(void)
 {
 	pthread_mutex_unlock(&lock);
+}
+
+int own_begin(struct suture_text_options *options)
+{
+	int rc = own_lock();
+
+	if (rc)
+		return own_fail(options, 0, rc, "no text can be written in this process (%d)", -rc);
+	ground_forget();
+	return 0;
+}
+
+void own_end(void)
+{
+	own_unlock();
 }
 
 int own_read(const void *address, void *buffer, size_t size)
@@ -128,20 +154,46 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 
 /* ---- a transaction ---- */
 
-static int attach_traps(struct suture_text_options *options, uint64_t deadline_ns)
+struct port *own_port(void)
 {
-	int tid = 0, rc = linux_traps(port, deadline_ns, &tid);
+	return port;
+}
+
+uint64_t own_deadline(const struct suture_text_options *options)
+{
+	return options->deadline_ns ? options->deadline_ns : deadline_default;
+}
+
+struct patch_traps *own_traps(void)
+{
+	return &traps;
+}
+
+struct patch_live *own_live(void)
+{
+	for (unsigned i = EDITS_LIVE; i < LIVE_MAX; i++)
+		if (port_load(port, &live[i].phase) == PATCH_GONE && !live[i].registry)
+			return &live[i];
+	return NULL;
+}
+
+int own_attach_traps(bool invalid, struct suture_text_options *options)
+{
+	int tid = 0, rc = linux_traps(port, own_deadline(options), &tid);
 
 	if (rc)
-		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP", tid);
+		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP or SIGILL", tid);
 	rc = port_trap_attach(port, patch_trap, &traps);
+	if (!rc && invalid)
+		rc = linux_attach_invalid(port);
 	if (rc)
-		return own_fail(options, 0, rc, "no handler for SIGTRAP can be installed");
+		return own_fail(options, 0, rc,
+		                "no handler for SIGTRAP or SIGILL can be installed");
 	return 0;
 }
 
-static int explain(const struct patch_registry *registry, struct suture_text_options *options,
-                   size_t failed, int rc)
+int own_explain(const struct patch_registry *registry, struct suture_text_options *options,
+                size_t failed, int rc)
 {
 	unsigned long address = registry->count ? registry->sites[failed].address : 0;
 
@@ -177,23 +229,40 @@ static bool retire(const struct patch_options *how)
 	return patch_retire(port, how) == 0;
 }
 
+/* What a hook or probe stands on is not edited. */
+static int check_points(const struct patch_registry *registry, struct suture_text_options *options)
+{
+	for (uint32_t i = 0; i < registry->count; i++) {
+		const struct sync_site *site = &registry->sites[i];
+
+		if (points_meet(site->address, site->address + site->length))
+			return own_fail(options, i, -EEXIST,
+			                "%#lx: a hook or probe is there; remove it first",
+			                (unsigned long)site->address);
+	}
+	return 0;
+}
+
 int own_apply(struct patch_registry *registry, struct suture_text_options *options, bool single)
 {
 	struct patch_options how = {
 	        .isa = &isa_x86_64,
-	        .deadline_ns = options->deadline_ns ? options->deadline_ns : deadline_default,
+	        .deadline_ns = own_deadline(options),
 	};
 	size_t failed = 0;
 	uint64_t mask;
-	int rc = choose(registry, options, single, &how.strategy);
+	int rc = check_points(registry, options);
+
+	if (!rc)
+		rc = choose(registry, options, single, &how.strategy);
 
 	if (!rc && how.strategy == PATCH_BREAKPOINT) {
-		if (live_lost == LIVE_MAX)
+		if (live_lost == EDITS_LIVE)
 			return own_fail(options, 0, -EBUSY, "threads are stuck in the trap path");
 		how.traps = &traps;
 		how.live = &live[live_lost];
 		how.live->registry = registry;
-		rc = attach_traps(options, how.deadline_ns);
+		rc = own_attach_traps(false, options);
 	}
 	if (rc)
 		return rc;
@@ -205,5 +274,5 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 		stuck = registry;
 	}
 	port_unmask(port, mask);
-	return rc ? explain(registry, options, failed, rc) : 0;
+	return rc ? own_explain(registry, options, failed, rc) : 0;
 }

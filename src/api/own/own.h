@@ -28,8 +28,27 @@ int own_fail(struct suture_text_options *options, size_t failed, int rc, const c
 /* Read text. */
 int own_read(const void *address, void *buffer, size_t size) port_must_check;
 
+/* own_lock with the message of its failure; own_end ends what own_begin began. */
+int own_begin(struct suture_text_options *options) port_must_check;
+void own_end(void);
+
+struct port *own_port(void);
+uint64_t own_deadline(const struct suture_text_options *options);
+
+/* Room in what the trap path knows; NULL: none is free. */
+struct patch_live *own_live(void);
+struct patch_traps *own_traps(void);
+/* Traps may be in the text from now on: threads can take them, and the handlers are there.
+ * `invalid`: such that are invalid opcodes, too. */
+int own_attach_traps(bool invalid, struct suture_text_options *options) port_must_check;
+/* own_fail for what patch_apply and patch_revert say. */
+int own_explain(const struct patch_registry *registry, struct suture_text_options *options,
+                size_t failed, int rc);
+
 /* ---- edits.c ---- */
 
+/* Is any byte of [start, end) edited? */
+bool edits_meet(uint64_t start, uint64_t end);
 /* Is the site part of an edit of another extent? */
 bool edits_overlap(const struct sync_site *site);
 /* Room for so many more. -ENOMEM */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "api/own/own.h"
+#include "api/own/point.h"
 
 /* ---- edits as a registry ---- */
 
@@ -116,8 +117,10 @@ int suture_text_original(const void *address, void *buffer, size_t size)
 	if (rc)
 		return rc;
 	rc = own_read(address, buffer, size);
-	if (!rc)
+	if (!rc) {
+		points_undo((uintptr_t)address, buffer, size);
 		edits_undo((uintptr_t)address, buffer, size);
+	}
 	own_unlock();
 	return rc;
 }

@@ -82,6 +82,7 @@ int port_lock(struct port *port, uint64_t deadline_ns)
 			continue;
 		futex_wait(&port->lock, held | WAITED_FOR, 20 * POLL_NS);
 	}
+	port->changes++;
 	return 0;
 }
 
@@ -188,16 +189,4 @@ int port_forget(struct port *port, const struct port_range *ranges, size_t n)
 {
 	(void)port, (void)ranges;
 	return n ? -ENOTSUP : 0;
-}
-
-int port_map_exec(struct port *port, const struct port_pages *pages, size_t n)
-{
-	(void)port, (void)pages;
-	return n ? -ENOTSUP : 0;
-}
-
-int port_unmap_exec(struct port *port)
-{
-	(void)port;
-	return -ENOTSUP;
 }

@@ -12,6 +12,8 @@
 #include <signal.h>
 #include "port/port.h"
 
+enum { LINUX_TRAP_SIGNALS = 2 };
+
 struct port {
 	struct port_caps caps;
 	int mem;       /* /proc/self/mem */
@@ -21,7 +23,9 @@ struct port {
 	uint32_t period, inside[2];
 	port_trap_fn handler;
 	void *handler_arg;
-	struct sigaction previous;
+	uint32_t changes; /* transactions so far */
+	/* What SIGTRAP and SIGILL did before us. */
+	struct sigaction previous[LINUX_TRAP_SIGNALS];
 };
 
 /*
@@ -30,6 +34,9 @@ struct port {
  * traps are its own. Not in signal handlers.
  */
 struct port *linux_port(int *error);
+
+/* The same as port_trap_attach for SIGILL: sites may trap by invalid opcodes, too. */
+int linux_attach_invalid(struct port *port) port_must_check;
 
 /* See that every other thread can take a trap: one that blocks the signal would be killed by it.
  * -EBUSY: *tid still blocks it after `deadline_ns`. */

@@ -102,32 +102,48 @@ struct port *linux_port(int *error)
 
 /* ---- the trap signal ---- */
 
-int port_trap_attach(struct port *port, port_trap_fn handler, void *arg)
+static bool is_ours(const struct sigaction *action)
+{
+	return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == linux_on_trap;
+}
+
+static int attach(struct port *port, int number)
 {
 	struct sigaction action = {.sa_sigaction = linux_on_trap,
 	                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 	struct sigaction now;
 
-	if (sigaction(SIGTRAP, NULL, &now))
+	if (sigaction(number, NULL, &now))
 		return -errno;
+	/* Somebody may have taken the signal since. */
+	if (is_ours(&now))
+		return 0;
+	port->previous[number == SIGILL] = now;
+	sigfillset(&action.sa_mask);
+	return sigaction(number, &action, NULL) ? -errno : 0;
+}
+
+int port_trap_attach(struct port *port, port_trap_fn handler, void *arg)
+{
 	port->handler = handler;
 	port->handler_arg = arg;
 	__atomic_store_n(&linux_handling, port, __ATOMIC_RELEASE);
-	/* Somebody may have taken the signal since. */
-	if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == linux_on_trap)
-		return 0;
-	port->previous = now;
-	sigfillset(&action.sa_mask);
-	return sigaction(SIGTRAP, &action, NULL) ? -errno : 0;
+	return attach(port, SIGTRAP);
+}
+
+int linux_attach_invalid(struct port *port)
+{
+	return attach(port, SIGILL);
 }
 
 void port_trap_detach(struct port *port)
 {
+	static const int signals[] = {SIGTRAP, SIGILL};
 	struct sigaction now;
 
-	if (sigaction(SIGTRAP, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
-	    now.sa_sigaction == linux_on_trap)
-		sigaction(SIGTRAP, &port->previous, NULL);
+	for (int i = 0; i < LINUX_TRAP_SIGNALS; i++)
+		if (sigaction(signals[i], NULL, &now) == 0 && is_ours(&now))
+			sigaction(signals[i], &port->previous[i], NULL);
 }
 
 static bool blocks(const char *tid, int signal)
@@ -156,7 +172,7 @@ static int find_blocked(void)
 
 	while (tasks && !found && (entry = readdir(tasks)))
 		if (entry->d_name[0] != '.' && atoi(entry->d_name) != gettid() &&
-		    blocks(entry->d_name, SIGTRAP))
+		    (blocks(entry->d_name, SIGTRAP) || blocks(entry->d_name, SIGILL)))
 			found = atoi(entry->d_name);
 	if (tasks)
 		closedir(tasks);

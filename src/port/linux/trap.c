@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * trap.c - SIGTRAP, as it is for us and for whoever handled it before.
+ * trap.c - SIGTRAP and SIGILL, as they are for us and for whoever handled them before.
  *
- * The program counter is taken from the context, never from si_addr. All signals are blocked while
- * the trap path runs, so that no handler of somebody else meets a trap inside it.
+ * int3 raises SIGTRAP behind itself, an invalid opcode SIGILL where it stands. The program counter
+ * is taken from the context, never from si_addr. All signals are blocked while the trap path runs,
+ * so that no handler of somebody else meets a trap inside it.
  */
 #include <ucontext.h>
 #include "port/linux/linux.h"
@@ -35,7 +36,7 @@ static void die(int number)
 
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-	const struct sigaction *previous = &linux_handling->previous;
+	const struct sigaction *previous = &linux_handling->previous[number == SIGILL];
 
 	if (previous->sa_flags & SA_SIGINFO)
 		previous->sa_sigaction(number, info, context);
@@ -46,19 +47,47 @@ static void pass_on(int number, siginfo_t *info, void *context)
 		previous->sa_handler(number);
 }
 
+/* What the thread met last that was no trap of ours any more. */
+static __thread struct {
+	uint64_t pc;
+	uint32_t changes;
+} last_invalid __attribute__((tls_model("initial-exec")));
+
+/*
+ * An invalid opcode is none of our trap bytes now: it was one when it was executed, or it is the
+ * program's own (ud2). If it raises the signal again while nothing was changed, it is the latter.
+ */
+static bool is_programs(const struct port *port, uint64_t pc)
+{
+	bool again = last_invalid.pc == pc && last_invalid.changes == port->changes;
+
+	last_invalid.pc = pc;
+	last_invalid.changes = port->changes;
+	return again;
+}
+
+/* Not a signal that somebody sent, nor a step. */
+static bool is_trap(int number, const siginfo_t *info)
+{
+	return number == SIGILL ? info->si_code > 0
+	                        : info->si_code == SI_KERNEL || info->si_code == TRAP_BRKPT;
+}
+
 void linux_on_trap(int number, siginfo_t *info, void *context)
 {
 	ucontext_t *user = context;
 	struct port *port = linux_handling;
-	uint64_t pc = (uint64_t)user->uc_mcontext.gregs[REG_RIP] - TRAP_LENGTH, next = 0;
+	uint64_t pc = (uint64_t)user->uc_mcontext.gregs[REG_RIP], next = 0;
 	uint32_t period;
 
-	/* A breakpoint of the kernel's making, not a signal that somebody sent, nor a step. */
-	if (info->si_code == SI_KERNEL || info->si_code == TRAP_BRKPT) {
+	if (is_trap(number, info)) {
+		pc -= number == SIGTRAP ? TRAP_LENGTH : 0;
 		period = port_load(port, &port->period) & 1;
 		port_add(port, &port->inside[period], 1);
 		port_complete(port);
 		next = port->handler(port, pc, port->handler_arg);
+		if (number == SIGILL && next == pc && is_programs(port, pc))
+			next = 0;
 		if (next)
 			user->uc_mcontext.gregs[REG_RIP] = (greg_t)next;
 		__atomic_sub_fetch(&port->inside[period], 1, __ATOMIC_RELEASE);
