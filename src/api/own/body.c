@@ -170,33 +170,78 @@ int point_make_alone(struct point *point)
 	return point->alone || point->displaced == point->first ? 0 : place(&piece, &point->alone);
 }
 
-/* There, or in reach of a jump from there. */
-int point_make_entry(struct point *point)
+/* jmp *enter, there or in reach of a jump from there. */
+static int put_indirect(struct point *point, uint64_t *at)
 {
-	struct tramp_space *space = ground_space();
 	struct tramp_piece code;
-	uint64_t at = point->entry;
-	uint8_t jump[TRAMP_JUMP];
 	int rc;
 
-	if (tramp_reserve(space, at + TRAMP_JUMP, TRAMP_JUMP_SLOT - TRAMP_JUMP))
-		rc = tramp_reserve_near(space, point->entry, TRAMP_JUMP_SLOT, &at);
-	else
-		rc = 0;
-	if (rc)
-		return rc;
-	point->enter = ground_word(at, at);
+	point->enter = ground_word(*at, *at);
 	if (!point->enter)
 		return -ENOMEM;
-	rc = tramp_jump_slot_x86(at, (uintptr_t)point->enter, point->address, &code);
-	if (rc)
-		return rc;
-	tramp_put(space, at, code.bytes, code.size);
-	if (at == point->entry)
-		return 0;
-	rc = isa_x86_64.branch(point->entry, at, jump, sizeof(jump));
+	rc = tramp_jump_slot_x86(*at, (uintptr_t)point->enter, point->address, &code);
+	if (!rc)
+		tramp_put(ground_space(), *at, code.bytes, code.size);
+	return rc;
+}
+
+static int put_jump(uint64_t from, uint64_t to)
+{
+	uint8_t jump[TRAMP_JUMP];
+	int rc = isa_x86_64.branch(from, to, jump, sizeof(jump));
+
 	if (rc < 0)
 		return rc;
-	tramp_put(space, point->entry, jump, sizeof(jump));
+	tramp_put(ground_space(), from, jump, sizeof(jump));
 	return 0;
+}
+
+int point_make_entry(struct point *point, uint64_t direct)
+{
+	struct tramp_space *space = ground_space();
+	uint64_t at = point->entry;
+	int rc;
+
+	if (direct && put_jump(point->entry, direct) == 0) {
+		point->direct = direct;
+		return 0;
+	}
+	if (tramp_reserve(space, at + TRAMP_JUMP, TRAMP_JUMP_SLOT - TRAMP_JUMP) == 0)
+		return put_indirect(point, &at);
+	rc = tramp_reserve_near(space, point->entry, TRAMP_JUMP_SLOT, &at);
+	if (!rc)
+		rc = put_indirect(point, &at);
+	return rc ? rc : put_jump(point->entry, at);
+}
+
+/* Threads may be on their way through it: an edit like any other. */
+int point_make_indirect(struct point *point, struct suture_text_options *options)
+{
+	struct patch_registry *registry;
+	struct sync_site *site;
+	uint64_t at;
+	int rc = 0;
+
+	if (!point->direct)
+		return 0;
+	registry = calloc(1, patch_registry_size(1));
+	if (!registry || tramp_reserve_near(ground_space(), point->entry, TRAMP_JUMP_SLOT, &at) ||
+	    put_indirect(point, &at)) {
+		free(registry);
+		return own_fail(options, 0, -ENOMEM, "no memory for a trampoline");
+	}
+	site = &registry->sites[registry->count++];
+	*site = (struct sync_site){.address = point->entry, .length = TRAMP_JUMP, .boundaries = 1};
+	isa_x86_64.branch(point->entry, point->direct, site->original, TRAMP_JUMP);
+	if (isa_x86_64.branch(point->entry, at, site->patched, TRAMP_JUMP) < 0)
+		rc = own_fail(options, 0, -ENOSPC, "no memory for a trampoline in reach");
+	*point->enter = point->direct;
+	if (!rc)
+		rc = points_publish(options);
+	if (!rc)
+		rc = own_apply(registry, options, true);
+	if (!rc)
+		point->direct = 0;
+	own_free(registry);
+	return rc;
 }

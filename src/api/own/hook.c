@@ -32,7 +32,8 @@ static int prepare(const struct suture_hook_spec *spec, size_t i, struct suture_
 		return own_fail(options, i, -ENOMEM, "out of memory");
 	hook->leaving = true;
 	hook->replacement = spec->replacement;
-	rc = point_get((uintptr_t)spec->function, i, options, &hook->point);
+	rc = point_get((uintptr_t)spec->function, (uintptr_t)spec->replacement, i, options,
+	               &hook->point);
 	if (rc)
 		return rc;
 	rc = point_make_stub(hook->point, hook);

@@ -115,7 +115,7 @@ static int plan_kind(struct point *point)
 	return plan_trap(point);
 }
 
-int point_plan(struct point *point, size_t i, struct suture_text_options *options)
+int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_text_options *options)
 {
 	unsigned long address = point->address;
 	uint8_t entries[SYNC_SITE_MAX];
@@ -146,7 +146,7 @@ int point_plan(struct point *point, size_t i, struct suture_text_options *option
 		rc = rc ? rc : point_make_copy(point);
 	}
 	if (!rc)
-		rc = point_make_entry(point);
+		rc = point_make_entry(point, direct);
 	if (rc)
 		return own_fail(options, i, -ENOSPC,
 		                "%#lx: no memory is free for a trampoline in its reach", address);

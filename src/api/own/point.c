@@ -155,7 +155,8 @@ static struct point *renew(struct point *old)
 	return point;
 }
 
-int point_get(uint64_t address, size_t i, struct suture_text_options *options, struct point **out)
+int point_get(uint64_t address, uint64_t replacement, size_t i, struct suture_text_options *options,
+              struct point **out)
 {
 	struct point *point = point_at(address);
 	int rc;
@@ -163,13 +164,17 @@ int point_get(uint64_t address, size_t i, struct suture_text_options *options, s
 	*out = point;
 	if (point && point->kind && lost(point))
 		mark_lost(point);
-	if (point && (point->kind || point->fresh || (point_is_idle(point) && still_there(point))))
-		return 0;
+	if (point &&
+	    (point->kind || point->fresh || (point_is_idle(point) && still_there(point)))) {
+		if (point->direct == replacement && point_is_idle(point))
+			return 0;
+		return point_make_indirect(point, options);
+	}
 	point = point ? renew(point) : calloc(1, sizeof(*point));
 	if (!point)
 		return own_fail(options, i, -ENOMEM, "out of memory");
 	point->address = address;
-	rc = point_plan(point, i, options);
+	rc = point_plan(point, replacement, i, options);
 	if (!rc && insert(point))
 		rc = own_fail(options, i, -ENOMEM, "out of memory");
 	if (rc) {
@@ -250,7 +255,8 @@ void point_wire(struct point *point)
 		set(point->after, next);
 	if (probes)
 		set(point->gate, (uintptr_t)(vector ? gate_vector : gate_general));
-	set(point->enter, probes ? point->gate_code : next);
+	if (point->enter)
+		set(point->enter, probes ? point->gate_code : next);
 }
 
 /* ---- in the text and out ---- */

@@ -47,13 +47,14 @@ struct point {
 	enum suture_site_kind kind; /* in the text now; 0: none */
 	struct sync_site site;      /* of the best kind */
 	uint8_t displaced;          /* bytes of code in the copy */
-	uint64_t entry;             /* where the text leads: jmp *enter */
+	uint64_t entry;             /* where the text leads: jmp *enter, or jmp direct */
+	uint64_t direct;            /* where the entry leads; 0: where the word `enter` says */
 	uint64_t copy;              /* displaced code, and on */
 	uint8_t entries[SYNC_SITE_MAX];
 	uint64_t alone;     /* the first instruction only, and on; 0: not made */
 	uint64_t gate_code; /* calls the handlers, then *after; 0: not made */
 	uint64_t step;      /* the first instruction, then the post handlers; 0: not made */
-	uint64_t *enter, *after, *gate, *straight; /* words */
+	uint64_t *enter, *after, *gate, *straight; /* words; NULL: not needed so far */
 	struct gate_context pre, post_straight, post_taken;
 	struct gate_site gate_site;
 
@@ -64,9 +65,12 @@ struct point {
 	bool fresh; /* made in this call */
 };
 
-/* The point at an address, made if there is none; planned, with code to lead to, and not in the
- * text. `i` is told in errors. */
-int point_get(uint64_t address, size_t i, struct suture_text_options *options,
+/*
+ * The point at an address; made if there is none: planned, with code to lead to, and not in the
+ * text. `replacement`: what it is made for, and shall lead to if nothing else is attached (0:
+ * handlers). `i` is told in errors.
+ */
+int point_get(uint64_t address, uint64_t replacement, size_t i, struct suture_text_options *options,
               struct point **out) port_must_check;
 
 /* The point lying at an address, or NULL. */
@@ -78,11 +82,15 @@ size_t point_room(const struct point *point);
 /* ---- plan.c, body.c: the point's own side ---- */
 
 /* Look at what is there, choose the best kind, and make code for it. */
-int point_plan(struct point *point, size_t i, struct suture_text_options *options) port_must_check;
+int point_plan(struct point *point, uint64_t direct, size_t i,
+               struct suture_text_options *options) port_must_check;
 
-/* The displaced code, and where the text leads to: jmp *enter. */
+/* The displaced code; and where the text leads to: jmp *enter, or, half a nanosecond faster, right
+ * to `direct` (0: not) if that is in reach. */
 int point_make_copy(struct point *point) port_must_check;
-int point_make_entry(struct point *point) port_must_check;
+int point_make_entry(struct point *point, uint64_t direct) port_must_check;
+/* The entry leads where the word says, from now on. */
+int point_make_indirect(struct point *point, struct suture_text_options *options) port_must_check;
 /* The first instruction alone, for when what follows belongs to somebody else. */
 int point_make_alone(struct point *point) port_must_check;
 /* Make what the point's hooks and probes need, before anything is wired. */

@@ -113,7 +113,7 @@ static int prepare(const struct suture_probe_spec *spec, size_t i, struct suture
 	probe->handler = (struct gate_handler){spec->pre, spec->post, spec->arg};
 	if (!(spec->flags & SUTURE_PROBE_GENERAL_REGS))
 		probe->vector = handler_uses_vector(spec->pre) || handler_uses_vector(spec->post);
-	rc = point_get((uintptr_t)spec->address, i, options, &probe->point);
+	rc = point_get((uintptr_t)spec->address, 0, i, options, &probe->point);
 	if (rc)
 		return rc;
 	rc = spec->post ? point_make_step(probe->point) : point_make_gate(probe->point);
