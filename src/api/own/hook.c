@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "api/own/hook.h"
 #include "api/own/point.h"
-#include "suture/hook.h"
 
 static int check_spec(const struct suture_hook_spec *specs, size_t i,
                       struct suture_text_options *options)
@@ -125,12 +125,25 @@ static int install(const struct suture_hook_spec *specs, size_t count, struct su
 	return rc;
 }
 
+int hook_install(const struct suture_hook_spec *specs, size_t count, struct suture_hook **hooks,
+                 struct suture_text_options *options)
+{
+	struct suture_hook **made = calloc(count, sizeof(struct suture_hook *));
+	struct point **points = calloc(count, sizeof(struct point *));
+	int rc = made && points ? install(specs, count, made, points, options)
+	                        : own_fail(options, 0, -ENOMEM, "out of memory");
+
+	if (!rc && hooks)
+		memcpy(hooks, made, count * sizeof(struct suture_hook *));
+	free(made);
+	free(points);
+	return rc;
+}
+
 int suture_hook_install(const struct suture_hook_spec *specs, size_t count,
                         struct suture_hook **hooks, struct suture_text_options *options)
 {
 	struct suture_text_options defaults = {.size = sizeof(defaults)};
-	struct suture_hook **made;
-	struct point **points;
 	int rc;
 
 	options = options ? options : &defaults;
@@ -143,15 +156,8 @@ int suture_hook_install(const struct suture_hook_spec *specs, size_t count,
 	rc = own_begin(options);
 	if (rc)
 		return rc;
-	made = calloc(count, sizeof(struct suture_hook *));
-	points = calloc(count, sizeof(struct point *));
-	rc = made && points ? install(specs, count, made, points, options)
-	                    : own_fail(options, 0, -ENOMEM, "out of memory");
-	if (!rc && hooks)
-		memcpy(hooks, made, count * sizeof(struct suture_hook *));
+	rc = hook_install(specs, count, hooks, options);
 	own_end();
-	free(made);
-	free(points);
 	return rc;
 }
 
@@ -163,8 +169,14 @@ static int uninstall(struct suture_hook *const *hooks, size_t count, struct poin
 	size_t n = 0;
 	int rc;
 
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		if (hooks[i]->leaving) {
+			while (i-- > 0)
+				hooks[i]->leaving = false;
+			return own_fail(options, 0, -EINVAL, "a hook occurs twice");
+		}
 		hooks[i]->leaving = true;
+	}
 	for (size_t i = 0; i < count; i++)
 		if (hooks[i]->point->kind && point_is_idle(hooks[i]->point))
 			points[n++] = hooks[i]->point;
@@ -188,13 +200,9 @@ int suture_hook_remove(struct suture_hook *const *hooks, size_t count,
 	options = options ? options : &defaults;
 	if (options->size < sizeof(*options) || (count && !hooks))
 		return -EINVAL;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++)
 		if (!hooks[i])
 			return own_fail(options, i, -EINVAL, "hook %zu: no handle", i);
-		for (size_t k = 0; k < i; k++)
-			if (hooks[i] == hooks[k])
-				return own_fail(options, i, -EINVAL, "hook %zu occurs twice", i);
-	}
 	if (!count)
 		return 0;
 	rc = own_begin(options);

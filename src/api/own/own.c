@@ -179,7 +179,10 @@ struct patch_live *own_live(void)
 
 int own_attach_traps(bool invalid, struct suture_text_options *options)
 {
-	int tid = 0, rc = linux_traps(port, own_deadline(options), &tid);
+	int tid = 0, rc;
+
+	linux_unmask_handlers();
+	rc = linux_traps(port, own_deadline(options), &tid);
 
 	if (rc)
 		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP or SIGILL", tid);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "api/own/point.h"
+#include "api/own/watch.h"
 
 /* Sorted by address. */
 static struct point **points;
@@ -323,6 +324,8 @@ static int make_room(struct point **list, size_t count, struct suture_text_optio
 		own_fail(options, 0, rc, "no memory for a trampoline");
 	n = rc ? 0 : points_sort(covers, n);
 	if (n)
+		rc = watch_begin(options);
+	if (n && !rc)
 		rc = points_publish(options);
 	for (size_t i = 0; i < n; i++)
 		changes[i] = (struct live_change){covers[i], covers[i]->kind, SUTURE_SITE_TRAP};
@@ -341,29 +344,63 @@ static enum suture_site_kind kind_now(const struct point *point)
 	return point_room(point) >= point->site.length ? point->best : SUTURE_SITE_TRAP;
 }
 
-int points_apply(struct point **list, size_t count, struct suture_text_options *options)
+/* What is to be changed: points that are not in the text yet. */
+static int choose_kinds(struct point **list, size_t count, struct live_change *changes, size_t *n,
+                        struct suture_text_options *options)
 {
-	struct live_change *changes = calloc(count + 1, sizeof(*changes));
-	int rc = changes ? make_room(list, count, options)
-	                 : own_fail(options, 0, -ENOMEM, "out of memory");
+	int rc = 0;
 
+	*n = 0;
 	for (size_t i = 0; i < count && !rc; i++) {
 		enum suture_site_kind kind = kind_now(list[i]);
 
+		if (list[i]->kind)
+			continue;
 		if (kind != list[i]->best)
 			rc = point_make_alone(list[i]);
-		changes[i] = (struct live_change){list[i], 0, kind};
+		changes[(*n)++] = (struct live_change){list[i], 0, kind};
 	}
+	return rc ? own_fail(options, 0, rc, "no memory for a trampoline") : 0;
+}
+
+static bool any_traps(const struct live_change *changes, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (changes[i].to != SUTURE_SITE_PUN)
+			return true;
+	return false;
+}
+
+static int apply_changes(struct point **list, size_t count, struct live_change *changes,
+                         struct suture_text_options *options)
+{
+	size_t n;
+	int rc = choose_kinds(list, count, changes, &n, options);
+
+	if (!rc && any_traps(changes, n)) {
+		rc = watch_begin(options);
+		/* It may have put some of them in the text. */
+		rc = rc ? rc : choose_kinds(list, count, changes, &n, options);
+	}
+	if (!rc)
+		rc = make_room(list, count, options);
 	if (!rc)
 		rc = points_publish(options);
 	/* What those that become traps lead to must not run over their neighbours. */
-	for (size_t i = 0; i < count && !rc; i++) {
-		list[i]->kind = changes[i].to;
-		point_wire(list[i]);
-		list[i]->kind = 0;
+	for (size_t i = 0; i < n && !rc; i++) {
+		changes[i].point->kind = changes[i].to;
+		point_wire(changes[i].point);
+		changes[i].point->kind = 0;
 	}
-	if (!rc)
-		rc = live_change(changes, count, options);
+	return rc ? rc : live_change(changes, n, options);
+}
+
+int points_apply(struct point **list, size_t count, struct suture_text_options *options)
+{
+	struct live_change *changes = calloc(count + 1, sizeof(*changes));
+	int rc = changes ? apply_changes(list, count, changes, options)
+	                 : own_fail(options, 0, -ENOMEM, "out of memory");
+
 	free(changes);
 	return rc;
 }

@@ -38,6 +38,13 @@ struct port *linux_port(int *error);
 /* The same as port_trap_attach for SIGILL: sites may trap by invalid opcodes, too. */
 int linux_attach_invalid(struct port *port) port_must_check;
 
+/* What the program has for a signal that is ours now; NULL: it is not. Changed by whoever sets it.
+ */
+struct sigaction *linux_previous(struct port *port, int number);
+
+/* Let no handler of the program's run with the signals of traps blocked. */
+void linux_unmask_handlers(void);
+
 /* See that every other thread can take a trap: one that blocks the signal would be killed by it.
  * -EBUSY: *tid still blocks it after `deadline_ns`. */
 int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_check;

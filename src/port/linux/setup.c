@@ -102,9 +102,17 @@ struct port *linux_port(int *error)
 
 /* ---- the trap signal ---- */
 
-static bool is_ours(const struct sigaction *action)
+struct sigaction *linux_previous(struct port *port, int number)
 {
-	return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == linux_on_trap;
+	struct sigaction now;
+
+	if (number != SIGTRAP && number != SIGILL)
+		return NULL;
+	/* By a system call: libc's function leads here. */
+	if (syscall4(SYS_rt_sigaction, number, 0, (long)&now, 8) ||
+	    *(void **)&now != (void *)linux_on_trap)
+		return NULL;
+	return &port->previous[number == SIGILL];
 }
 
 static int attach(struct port *port, int number)
@@ -113,11 +121,11 @@ static int attach(struct port *port, int number)
 	                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 	struct sigaction now;
 
+	if (linux_previous(port, number))
+		return 0;
+	/* The first time, or somebody has taken the signal since. */
 	if (sigaction(number, NULL, &now))
 		return -errno;
-	/* Somebody may have taken the signal since. */
-	if (is_ours(&now))
-		return 0;
 	port->previous[number == SIGILL] = now;
 	sigfillset(&action.sa_mask);
 	return sigaction(number, &action, NULL) ? -errno : 0;
@@ -139,11 +147,27 @@ int linux_attach_invalid(struct port *port)
 void port_trap_detach(struct port *port)
 {
 	static const int signals[] = {SIGTRAP, SIGILL};
-	struct sigaction now;
 
 	for (int i = 0; i < LINUX_TRAP_SIGNALS; i++)
-		if (sigaction(signals[i], NULL, &now) == 0 && is_ours(&now))
+		if (linux_previous(port, signals[i]))
 			sigaction(signals[i], &port->previous[i], NULL);
+}
+
+void linux_unmask_handlers(void)
+{
+	for (int number = 1; number < NSIG; number++) {
+		struct sigaction action;
+
+		if (sigaction(number, NULL, &action) || action.sa_handler == SIG_DFL ||
+		    action.sa_handler == SIG_IGN)
+			continue;
+		if (sigismember(&action.sa_mask, SIGTRAP) != 1 &&
+		    sigismember(&action.sa_mask, SIGILL) != 1)
+			continue;
+		sigdelset(&action.sa_mask, SIGTRAP);
+		sigdelset(&action.sa_mask, SIGILL);
+		sigaction(number, &action, NULL);
+	}
 }
 
 static bool blocks(const char *tid, int signal)

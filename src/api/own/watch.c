@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * watch.c - a thread that blocks SIGTRAP is killed by a trap, handler or not.
+ *
+ * As long as traps may be in the text, libc's functions that change signal masks and handlers are
+ * replaced by these, by hooks like any other. What does so by a system call of its own is not seen.
+ * They are called from signal handlers, too, and take no lock.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include "api/own/hook.h"
+#include "api/own/own.h"
+#include "api/own/watch.h"
+#include "port/linux/linux.h"
+
+/* The set without our signals, in `copy`; as it is if it has none of them. */
+static const sigset_t *without_ours(const sigset_t *set, sigset_t *copy)
+{
+	if (!set || (sigismember(set, SIGTRAP) != 1 && sigismember(set, SIGILL) != 1))
+		return set;
+	*copy = *set;
+	sigdelset(copy, SIGTRAP);
+	sigdelset(copy, SIGILL);
+	return copy;
+}
+
+static int (*real_mask)(int, const sigset_t *, sigset_t *);
+static int (*real_procmask)(int, const sigset_t *, sigset_t *);
+static int (*real_sigaction)(int, const struct sigaction *, struct sigaction *);
+static int (*real_suspend)(const sigset_t *);
+static int (*real_ppoll)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+static int (*real_pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *,
+                           const sigset_t *);
+static int (*real_epoll)(int, struct epoll_event *, int, int, const sigset_t *);
+
+static int watch_mask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	return real_mask(how, how == SIG_UNBLOCK ? set : without_ours(set, &copy), old);
+}
+
+static int watch_procmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	return real_procmask(how, how == SIG_UNBLOCK ? set : without_ours(set, &copy), old);
+}
+
+static int watch_sigaction(int number, const struct sigaction *new, struct sigaction *old)
+{
+	struct sigaction copy, *previous = linux_previous(own_port(), number);
+	sigset_t mask;
+
+	if (previous) {
+		struct sigaction before = *previous;
+
+		if (new)
+			*previous = *new;
+		if (old)
+			*old = before;
+		return 0;
+	}
+	if (!new || without_ours(&new->sa_mask, &mask) == &new->sa_mask)
+		return real_sigaction(number, new, old);
+	copy = *new;
+	copy.sa_mask = mask;
+	return real_sigaction(number, &copy, old);
+}
+
+static int watch_suspend(const sigset_t *set)
+{
+	sigset_t copy;
+
+	return real_suspend(without_ours(set, &copy));
+}
+
+static int watch_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *set)
+{
+	sigset_t copy;
+
+	return real_ppoll(fds, n, timeout, without_ours(set, &copy));
+}
+
+static int watch_pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
+                         const sigset_t *set)
+{
+	sigset_t copy;
+
+	return real_pselect(n, r, w, e, timeout, without_ours(set, &copy));
+}
+
+static int watch_epoll(int file, struct epoll_event *events, int n, int timeout,
+                       const sigset_t *set)
+{
+	sigset_t copy;
+
+	return real_epoll(file, events, n, timeout, without_ours(set, &copy));
+}
+
+/* libc's own, even where the program has a stub of the name. */
+static void *in_libc(void *libc, const char *name, void *linked)
+{
+	void *found = libc ? dlsym(libc, name) : NULL;
+
+	return found ? found : linked;
+}
+
+int watch_begin(struct suture_text_options *options)
+{
+	static bool watching;
+	void *libc;
+	int rc;
+
+	if (watching)
+		return 0;
+	/* Its own hooks may need traps. */
+	watching = true;
+	libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+	{
+		const struct suture_hook_spec specs[] = {
+#define WATCH(name, ours, real) {in_libc(libc, #name, (void *)name), (void *)ours, (void **)&real}
+		        WATCH(pthread_sigmask, watch_mask, real_mask),
+		        WATCH(sigprocmask, watch_procmask, real_procmask),
+		        WATCH(sigaction, watch_sigaction, real_sigaction),
+		        WATCH(sigsuspend, watch_suspend, real_suspend),
+		        WATCH(ppoll, watch_ppoll, real_ppoll),
+		        WATCH(pselect, watch_pselect, real_pselect),
+		        WATCH(epoll_pwait, watch_epoll, real_epoll),
+#undef WATCH
+		};
+
+		rc = hook_install(specs, sizeof(specs) / sizeof(specs[0]), NULL, options);
+	}
+	if (libc)
+		dlclose(libc);
+	if (!rc)
+		linux_unmask_handlers();
+	watching = !rc;
+	return rc;
+}
