@@ -48,6 +48,8 @@ const struct mutant mutants[] = {
                 "a trap that the registry does not know is taken for somebody else's"),
         TEMPTING(LOOKUP_ONCE, "trap-lookup-once", "probe-handover", "x86-64",
                  "the text is looked at after the registry, but the registry not again"),
+        TEMPTING(RETIRE_FIRST, "retired-before-adopted", "registry-moved", "x86-64",
+                 "the trap path forgets a registry before it knows the one that takes its place"),
         TEMPTING(SAME_PLACE, "resume-at-the-trap", "probe-cycle", "x86-64",
                  "whoever takes a trap is sent back to it, as if it were gone"),
         TEMPTING(SELF, "patch-anything", "self-patching", "x86-64",

@@ -32,6 +32,7 @@ enum variant {
 	VARIANT_SAME_PLACE,       /* the trap path always says "late" */
 	VARIANT_MEMCPY,           /* one word, in any pieces */
 	VARIANT_SYNC_MASKED,      /* cores are interrupted that are masked */
+	VARIANT_RETIRE_FIRST,     /* a registry is retired before another knows its sites */
 	VARIANT_NO_ROLLBACK,      /* a failed batch stays half done */
 };
 

@@ -36,6 +36,7 @@ const struct scenario *const scenarios[] = {
         &scenario_late,
         &scenario_probe_cycle,
         &scenario_handover,
+        &scenario_moved,
         &scenario_trap_meanwhile,
         &scenario_reclaim,
         &scenario_publish_near,

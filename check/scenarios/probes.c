@@ -170,3 +170,45 @@ const struct scenario scenario_reclaim = {
                 "it",
         .build = build_reclaim,
 };
+
+/* ---- what the trap path knows moves to another registry ---- */
+
+/* The probe stays; the registry that it came with is given up for another, and taken back by way of
+ * it again. */
+static void moves(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	struct patch_options first = kit->options, other = kit->options;
+	bool late = kit->world->variant == VARIANT_RETIRE_FIRST;
+
+	first.deadline_ns = other.deadline_ns = PORT_FOREVER;
+	other.live = &kit->live[1];
+	if (!kit_apply(port, kit, 0))
+		return;
+	world_assert(port, late || patch_adopt(port, &other) == 0, "a registry is not adopted");
+	world_assert(port, patch_retire(port, &first) == 0, "a registry is not retired");
+	world_assert(port, !late || patch_adopt(port, &other) == 0, "a registry is not adopted");
+	world_assert(port, patch_adopt(port, &first) == 0, "a registry is not adopted again");
+	kit_revert(port, kit, 0);
+	port_set(port, &kit->detours[1].gone, 1);
+	world_assert(port, patch_retire(port, &other) == 0, "the other is not retired");
+}
+
+static void build_moved(struct world *world)
+{
+	struct kit *kit = layout_probe(world);
+
+	kit->registry[1] = registry_of(world, 0, 1);
+	kit->detours[1] = kit->detours[0];
+	kit->live[1].registry = kit->registry[1];
+	kit->live[1].detours = &kit->detours[1];
+	thread_calls(world, "adds a probe, moves and removes it", moves);
+	thread_runs(world, "runs over the site", AT_SITE);
+}
+
+const struct scenario scenario_moved = {
+        .name = "registry-moved",
+        .what = "a probe stays, while the trap path gets to know it from another registry",
+        .subject = "late-trap",
+        .build = build_moved,
+};
