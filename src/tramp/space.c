@@ -249,19 +249,31 @@ static int pages_needed(const struct tramp_space *space, uint64_t address, size_
 	return needed;
 }
 
+static void mark_in_page(struct tramp_space *space, struct page *page, size_t first, size_t size,
+                         bool take)
+{
+	for (size_t i = first; i < first + size; i++) {
+		if (take)
+			page->used[i / 8] |= (uint8_t)(1u << i % 8);
+		else
+			page->used[i / 8] &= (uint8_t) ~(1u << i % 8);
+	}
+	if (take)
+		space->live_pages += page->taken == 0;
+	else
+		space->live_pages -= page->taken == size;
+	page->taken += take ? (unsigned)size : -(unsigned)size;
+}
+
 static void mark(struct tramp_space *space, uint64_t address, size_t size, bool take)
 {
-	for (uint64_t at = address; at < address + size; at++) {
-		struct page *page = find_page(space, at);
-		size_t offset = at % TRAMP_PAGE;
+	while (size) {
+		size_t first = address % TRAMP_PAGE;
+		size_t here = size < TRAMP_PAGE - first ? size : TRAMP_PAGE - first;
 
-		if (take) {
-			page->used[offset / 8] |= (uint8_t)(1u << offset % 8);
-			space->live_pages += page->taken++ == 0;
-		} else {
-			page->used[offset / 8] &= (uint8_t) ~(1u << offset % 8);
-			space->live_pages -= --page->taken == 0;
-		}
+		mark_in_page(space, find_page(space, address), first, here, take);
+		address += here;
+		size -= here;
 	}
 }
 
@@ -369,10 +381,18 @@ static size_t free_run(const struct page *page, size_t offset, size_t size)
 {
 	size_t run = 0;
 
-	for (; offset < TRAMP_PAGE; offset++) {
+	if (TRAMP_PAGE - page->taken < size)
+		return TRAMP_PAGE;
+	while (offset < TRAMP_PAGE) {
+		if (offset % 8 == 0 && page->used[offset / 8] == 0xff) {
+			run = 0;
+			offset += 8;
+			continue;
+		}
 		run = used(page, offset) ? 0 : run + 1;
+		offset++;
 		if (run == size)
-			return offset + 1 - size;
+			return offset - size;
 	}
 	return TRAMP_PAGE;
 }

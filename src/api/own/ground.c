@@ -28,7 +28,43 @@ enum {
 #define USER_END 0x7ffffffff000ull
 
 static struct tramp_space *space;
-static bool looked; /* since ground_forget */
+static bool looked; /* since ground_begin */
+
+/* What was looked up last. */
+static struct ground_mapping last_mapping;
+static struct {
+	uint64_t address; /* 0: none */
+	uint8_t bytes[TRAMP_PAGE];
+} last_page;
+
+void ground_forget(void)
+{
+	last_mapping = (struct ground_mapping){0};
+	last_page.address = 0;
+}
+
+void ground_begin(void)
+{
+	looked = false;
+	ground_forget();
+}
+
+int ground_read(uint64_t address, void *buffer, size_t size)
+{
+	uint64_t page = address & ~(uint64_t)(TRAMP_PAGE - 1);
+
+	if (address - page + size > TRAMP_PAGE || !page)
+		return own_read((void *)(uintptr_t)address, buffer, size);
+	if (last_page.address != page) {
+		int rc = own_read((void *)(uintptr_t)page, last_page.bytes, TRAMP_PAGE);
+
+		last_page.address = rc ? 0 : page;
+		if (rc)
+			return rc;
+	}
+	memcpy(buffer, last_page.bytes + (address - page), size);
+	return 0;
+}
 
 /* ---- what is mapped ---- */
 
@@ -82,7 +118,7 @@ static int look_up(uint64_t address, struct ground_mapping *mapping)
 	return rc;
 }
 
-int ground_mapping(uint64_t address, struct ground_mapping *mapping)
+static int query(uint64_t address, struct ground_mapping *mapping)
 {
 	struct procmap_query query = {.size = sizeof(query), .address = address};
 	int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), rc;
@@ -105,6 +141,18 @@ int ground_mapping(uint64_t address, struct ground_mapping *mapping)
 	        query.vma_flags & PROCMAP_SHARED,
 	};
 	return 0;
+}
+
+int ground_mapping(uint64_t address, struct ground_mapping *mapping)
+{
+	int rc = 0;
+
+	if (address < last_mapping.start || address >= last_mapping.end)
+		rc = query(address, &last_mapping);
+	if (rc)
+		last_mapping = (struct ground_mapping){0};
+	*mapping = last_mapping;
+	return rc;
 }
 
 /* ---- where nothing may be placed ---- */
@@ -194,11 +242,6 @@ static int map_page(void *arg, uint64_t page)
 	struct port_pages pages = {.address = page, .size = TRAMP_PAGE};
 
 	return port_map_exec(arg, &pages, 1);
-}
-
-void ground_forget(void)
-{
-	looked = false;
 }
 
 int ground_look(void)

@@ -16,13 +16,20 @@ struct ground_mapping {
 	bool executable, shared;
 };
 
+/*
+ * What is mapped, and what is in it, is looked up once for neighbouring addresses, and kept until
+ * ground_forget: after own_lock was taken, and after text was changed.
+ */
+void ground_forget(void);
+/* -EFAULT: not all is mapped. */
+int ground_read(uint64_t address, void *buffer, size_t size) port_must_check;
 /* The mapping that holds `address`; -EFAULT: none does. */
 int ground_mapping(uint64_t address, struct ground_mapping *mapping) port_must_check;
 
-/* Learn what is mapped; again, where nothing free was found. Does so once after each
- * ground_forget, however often it is called. */
+/* Learn what is mapped; again, where nothing free was found. -EALREADY: that was done since
+ * own_lock was taken (ground_begin). */
 int ground_look(void) port_must_check;
-void ground_forget(void);
+void ground_begin(void);
 
 /* Where trampolines may live; NULL before the first ground_look. */
 struct tramp_space *ground_space(void);

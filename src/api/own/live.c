@@ -352,6 +352,7 @@ int live_change(const struct live_change *changes, size_t count,
 		shelf_release(&shelf);
 		return rc;
 	}
+	ground_forget();
 	rc = changes[0].from ? change_back(changes, count, &shelf, &how, traps, options)
 	                     : apply(&shelf, &how, traps, options);
 	for (size_t i = 0; !rc && i < count; i++)

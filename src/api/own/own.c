@@ -76,7 +76,7 @@ int own_begin(struct suture_text_options *options)
 
 	if (rc)
 		return own_fail(options, 0, rc, "no text can be written in this process (%d)", -rc);
-	ground_forget();
+	ground_begin();
 	return 0;
 }
 

@@ -30,7 +30,7 @@ static int read_code(struct point *point, size_t i, struct suture_text_options *
 	point->offset = point->address - mapping.start + mapping.offset;
 	left = mapping.end - point->address;
 	point->code_size = (uint8_t)(left < POINT_CODE_MAX ? left : POINT_CODE_MAX);
-	rc = own_read((void *)(uintptr_t)point->address, point->code, point->code_size);
+	rc = ground_read(point->address, point->code, point->code_size);
 	if (rc)
 		return own_fail(options, i, -EACCES, "%#lx: can not be read",
 		                (unsigned long)point->address);

@@ -116,7 +116,7 @@ static bool still_there(const struct point *point)
 	uint8_t size =
 	        point->displaced > point->site.length ? point->displaced : point->site.length;
 
-	if (own_read((void *)(uintptr_t)point->address, now, size))
+	if (ground_read(point->address, now, size))
 		return false;
 	points_undo(point->address, now, size);
 	return memcmp(now, point->code, size) == 0;
@@ -129,10 +129,14 @@ static bool lost(const struct point *point)
 	uint8_t now[SYNC_SITE_MAX], size = extent(point, point->kind);
 	struct ground_mapping mapping;
 
-	if (own_read((void *)(uintptr_t)point->address, now, size))
+	if (ground_read(point->address, now, size))
 		return true;
 	if (memcmp(now, point->code, size) == 0)
 		return true;
+	if (now[0] == (point->kind == SUTURE_SITE_TRAP ? isa_x86_64.trap[0]
+	                                               : point->site.patched[0]) &&
+	    (size == 1 || memcmp(now + 1, point->site.patched + 1, size - 1u) == 0))
+		return false;
 	return ground_mapping(point->address, &mapping) || mapping.inode != point->inode ||
 	       mapping.device != point->device ||
 	       mapping.offset + point->address - mapping.start != point->offset;
