@@ -241,8 +241,10 @@ static int apply(struct shelf *shelf, const struct patch_options *how, bool trap
 	bool known = traps && port_load(own_port(), &how->live->phase) != PATCH_GONE;
 
 	port_unmask(own_port(), mask);
-	if (rc)
+	if (rc) {
 		rc = own_explain(shelf->registry, options, failed, rc);
+		options->failed = shelf->points[failed]->index;
+	}
 	if (!rc && traps)
 		shelf_keep(shelf);
 	else if (!known)

@@ -167,10 +167,13 @@ int point_get(uint64_t address, uint64_t replacement, size_t i, struct suture_te
 	int rc;
 
 	*out = point;
+	if (point)
+		point->index = i;
 	if (point && point->kind && lost(point))
 		mark_lost(point);
 	if (point &&
 	    (point->kind || point->fresh || (point_is_idle(point) && still_there(point)))) {
+		point->fresh = true;
 		if (point->direct == replacement && point_is_idle(point))
 			return 0;
 		return point_make_indirect(point, options);
@@ -179,6 +182,7 @@ int point_get(uint64_t address, uint64_t replacement, size_t i, struct suture_te
 	if (!point)
 		return own_fail(options, i, -ENOMEM, "out of memory");
 	point->address = address;
+	point->index = i;
 	rc = point_plan(point, replacement, i, options);
 	if (!rc && insert(point))
 		rc = own_fail(options, i, -ENOMEM, "out of memory");

@@ -62,7 +62,8 @@ struct point {
 	struct suture_probe *probes;
 	/* How the trap path finds the site; NULL: it does not. */
 	struct patch_detour *detour;
-	bool fresh; /* made in this call */
+	bool fresh;   /* part of what is being installed: about to be in the text */
+	size_t index; /* of what was asked for, for errors */
 };
 
 /*
