@@ -23,6 +23,13 @@ $(B)/tests/unit/own_%: tests/unit/own_%.c tests/tap.h $(HEADERS) $(B)/libsuture.
 	$(CC) $(CFLAGS) -std=gnu11 -Wall -Wextra -D_GNU_SOURCE -Iinclude -Itests $< -o $@ \
 	      $(B)/libsuture.a $(LIBS) -lpthread
 
+# What the library does in our own process, with all names.
+$(B)/tests/unit/ownint_%: tests/unit/ownint_%.c $(wildcard tests/unit/*.h) tests/tap.h $(OWN_OBJ) \
+                          $(COMMON_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OURS) -Iinclude -Isrc -Isrc/port/linux -Itests -fexceptions $< -o $@ \
+	      $(OWN_OBJ) $(COMMON_OBJ) $(LIBS) -lpthread
+
 # The checker's own: linked with its objects.
 $(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ) $(ISA_OBJ)
 	@mkdir -p $(@D)

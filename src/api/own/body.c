@@ -5,12 +5,63 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "api/own/point.h"
+#include "api/own/visible.h"
 
 enum {
 	CLOSE = 512 << 20, /* so near that what a copy refers to is in reach, too */
 	SLACK = 24,
 	ALIGN = 8,
 };
+
+/* ---- pieces that others are to be told of, when they are published ---- */
+
+static struct tramp_code *told;
+static size_t told_count, told_room;
+
+static int tell(const char *what, uint64_t at, const struct tramp_piece *code)
+{
+	struct tramp_row *rows = calloc(code->row_count, sizeof(*rows));
+
+	if (told_count == told_room) {
+		size_t room = told_room ? 2 * told_room : 64;
+		struct tramp_code *grown = realloc(told, room * sizeof(*told));
+
+		if (grown) {
+			told = grown;
+			told_room = room;
+		}
+	}
+	if (!rows || told_count == told_room) {
+		free(rows);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < code->row_count; i++)
+		rows[i] = code->rows[i];
+	told[told_count++] = (struct tramp_code){.address = at,
+	                                         .size = code->size,
+	                                         .rows = rows,
+	                                         .row_count = code->row_count,
+	                                         .what = what};
+	return 0;
+}
+
+int points_publish(struct suture_text_options *options)
+{
+	void *ignored; /* they stay */
+	int rc = ground_publish(own_port(), own_deadline(options));
+
+	if (rc)
+		return own_fail(options, 0, rc, "trampolines can not be written (%d)", -rc);
+	/* Who is not told sees unknown code, and no more. */
+	(void)!visible_add(told, told_count, &ignored);
+	while (told_count)
+		free((void *)told[--told_count].rows);
+	return 0;
+}
+
+/* ---- pieces ---- */
+
+static const char *const names[] = {"displaced", "alone", "gate", "step", "original"};
 
 /* A piece of code, made for an address that is found for it. */
 struct piece {
@@ -62,9 +113,10 @@ static int place(const struct piece *piece, uint64_t *at)
 		return rc;
 	*at = (*at + ALIGN - 1) & ~(uint64_t)(ALIGN - 1);
 	rc = make(piece, *at, piece->what == PIECE_COPY ? piece->point->entries : entries, &code);
-	if (!rc)
-		tramp_put(space, *at, code.bytes, code.size);
-	return rc;
+	if (rc)
+		return rc;
+	tramp_put(space, *at, code.bytes, code.size);
+	return tell(names[piece->what], *at, &code);
 }
 
 static uint64_t *word_near(const struct point *point)
@@ -180,20 +232,22 @@ static int put_indirect(struct point *point, uint64_t *at)
 	if (!point->enter)
 		return -ENOMEM;
 	rc = tramp_jump_slot_x86(*at, (uintptr_t)point->enter, point->address, &code);
-	if (!rc)
-		tramp_put(ground_space(), *at, code.bytes, code.size);
-	return rc;
+	if (rc)
+		return rc;
+	tramp_put(ground_space(), *at, code.bytes, code.size);
+	return tell("entry", *at, &code);
 }
 
-static int put_jump(uint64_t from, uint64_t to)
+static int put_jump(const struct point *point, uint64_t to)
 {
-	uint8_t jump[TRAMP_JUMP];
-	int rc = isa_x86_64.branch(from, to, jump, sizeof(jump));
+	struct tramp_piece code = {.row_count = 1, .rows = {{0, point->address, 0}}};
+	int rc = isa_x86_64.branch(point->entry, to, code.bytes, sizeof(code.bytes));
 
 	if (rc < 0)
 		return rc;
-	tramp_put(ground_space(), from, jump, sizeof(jump));
-	return 0;
+	code.size = (uint32_t)rc;
+	tramp_put(ground_space(), point->entry, code.bytes, code.size);
+	return tell("entry", point->entry, &code);
 }
 
 int point_make_entry(struct point *point, uint64_t direct)
@@ -202,7 +256,7 @@ int point_make_entry(struct point *point, uint64_t direct)
 	uint64_t at = point->entry;
 	int rc;
 
-	if (direct && put_jump(point->entry, direct) == 0) {
+	if (direct && put_jump(point, direct) == 0) {
 		point->direct = direct;
 		return 0;
 	}
@@ -211,7 +265,7 @@ int point_make_entry(struct point *point, uint64_t direct)
 	rc = tramp_reserve_near(space, point->entry, TRAMP_JUMP_SLOT, &at);
 	if (!rc)
 		rc = put_indirect(point, &at);
-	return rc ? rc : put_jump(point->entry, at);
+	return rc ? rc : put_jump(point, at);
 }
 
 /* Threads may be on their way through it: an edit like any other. */

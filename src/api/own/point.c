@@ -270,13 +270,6 @@ void point_wire(struct point *point)
 
 /* ---- in the text and out ---- */
 
-int points_publish(struct suture_text_options *options)
-{
-	int rc = ground_publish(own_port(), own_deadline(options));
-
-	return rc ? own_fail(options, 0, rc, "trampolines can not be written (%d)", -rc) : 0;
-}
-
 static int by_address(const void *a, const void *b)
 {
 	const struct point *x = *(struct point *const *)a, *y = *(struct point *const *)b;
