@@ -17,8 +17,8 @@ struct tramp_code {
 	 * is no code. */
 	const struct tramp_row *rows;
 	uint32_t row_count; /* at least 1 */
-	const char *name; /* NULL: named after what it does and the origin of its first row */
-	const char *what; /* "displaced" …: a constant; may be NULL */
+	const char *name;   /* NULL: named after what it does and the origin of its first row */
+	const char *what;   /* "displaced" …: a constant; may be NULL */
 };
 
 /* ---- unwind_x86.c ---- */
