@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include "api/own/point.h"
+#include "port/linux/linux.h"
 
 enum { PUN_PAGES = 256, PAGES_MAX = 65536 };
 
@@ -40,7 +41,6 @@ static int read_code(struct point *point, size_t i, struct suture_text_options *
 		return own_fail(options, i, -EINVAL, "%#lx: no instruction is there",
 		                (unsigned long)point->address);
 	point->first = point->displaced = (uint8_t)n;
-	point->class = insn.class;
 	return 0;
 }
 
@@ -115,6 +115,22 @@ static int plan_kind(struct point *point)
 	return plan_trap(point);
 }
 
+/* Is one of the instructions that begin in the first `size` bytes a call? Copies of calls push a
+ * return address. */
+static bool calls(const struct point *point, size_t size)
+{
+	struct isa_insn insn;
+	int n;
+
+	for (size_t at = 0; at < size; at += (size_t)n) {
+		n = isa_x86_64.decode(point->code + at, point->code_size - at, point->address + at,
+		                      &insn);
+		if (n < 1 || insn.class == ISA_CALL || insn.class == ISA_CALL_INDIRECT)
+			return true;
+	}
+	return false;
+}
+
 int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_text_options *options)
 {
 	unsigned long address = point->address;
@@ -133,10 +149,18 @@ int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_tex
 		                "%#lx: the instruction there can only be executed where it stands; "
 		                "take the next one",
 		                address);
+	if (linux_shadow_stack() && calls(point, point->first))
+		return own_fail(
+		        options, i, -EOPNOTSUPP,
+		        "%#lx: is a call, which a shadow stack lets nobody imitate; take the "
+		        "next instruction",
+		        address);
 	point->site.address = point->address;
 	rc = plan_kind(point);
 	if (!rc)
-		rc = point_make_copy(point);
+		rc = linux_shadow_stack() && calls(point, point->displaced)
+		             ? -ENOTSUP
+		             : point_make_copy(point);
 	if (rc == -ENOTSUP || rc == -ERANGE) { /* what comes after the first: without it */
 		point->displaced = point->first;
 		if (point->best == SUTURE_SITE_WINDOW)

@@ -40,8 +40,7 @@ struct point {
 	uint64_t inode, device, offset;
 	uint8_t code[POINT_CODE_MAX]; /* before we came */
 	uint8_t code_size;
-	uint8_t first;        /* length of the first instruction */
-	enum isa_class class; /* of the first instruction */
+	uint8_t first; /* length of the first instruction */
 
 	enum suture_site_kind best; /* that was found for it */
 	enum suture_site_kind kind; /* in the text now; 0: none */

@@ -42,6 +42,9 @@ int linux_attach_invalid(struct port *port) port_must_check;
  */
 struct sigaction *linux_previous(struct port *port, int number);
 
+/* Does the calling thread have a shadow stack? */
+bool linux_shadow_stack(void);
+
 /* Let no handler of the program's run with the signals of traps blocked. */
 void linux_unmask_handlers(void);
 

@@ -170,6 +170,16 @@ void linux_unmask_handlers(void)
 	}
 }
 
+/* Linux: Documentation/arch/x86/shstk.rst */
+bool linux_shadow_stack(void)
+{
+	enum { ARCH_SHSTK_STATUS = 0x5005, ARCH_SHSTK_SHSTK = 1 };
+	uint64_t features = 0;
+
+	return syscall4(SYS_arch_prctl, ARCH_SHSTK_STATUS, (long)&features, 0, 0) == 0 &&
+	       (features & ARCH_SHSTK_SHSTK);
+}
+
 static bool blocks(const char *tid, int signal)
 {
 	char path[64], line[256];
