@@ -61,6 +61,12 @@ static int copy(const uint8_t *code, size_t size, uint64_t from, uint64_t to,
 	if (length < 0)
 		return length;
 	put_row(out, from, 0);
+	if (insn->class == ISA_SYSCALL) {
+		/* Trampolines of our own process stay, so a thread may sleep in one. What it leaves
+		 * in rcx, its own address, differs. */
+		put(out, code, (size_t)length);
+		return length;
+	}
 	n = isa_x86_64.relocate(code, (size_t)length, from, to + out->size, out->bytes + out->size,
 	                        sizeof(out->bytes) - out->size);
 	if (n < 0)
