@@ -37,7 +37,8 @@
  * removing it is no error.
  *
  * Unwinding, exceptions and backtrace() work through replacements and originals as through any
- * function; trampolines have call-frame information.
+ * function; those who stop at any instruction (profilers, gdb)
+ * are led through trampolines if they are shown to them (suture/trampoline.h).
  */
 #ifndef SUTURE_HOOK_H
 #define SUTURE_HOOK_H

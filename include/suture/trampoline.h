@@ -49,16 +49,18 @@ enum suture_show {
 	 */
 	SUTURE_SHOW_GDB = 2,
 	/*
-	 * The process's own unwinder: backtrace(), exceptions and thread cancellation find their
-	 * way through pieces, for instance out of a probe's handler. Registered with libgcc's
-	 * unwinder; -EOPNOTSUPP if there is none. Registers that a piece has saved, other than
+	 * The process's own unwinder, which is libgcc's: backtrace() in a signal handler, and
+	 * asynchronous cancellation, find their way through a piece that the signal interrupted.
+	 * Who is called by a piece (replacements, handlers of probes) does not need this.
+	 * -EOPNOTSUPP if there is no such unwinder. Registers that a piece has saved, other than
 	 * those that functions preserve, are not found.
 	 *
 	 * libgcc before version 13 takes a lock in each step of each unwinding as soon as anything
-	 * is registered, which is why this is not done unasked: exceptions of several threads then
-	 * wait for each other; and a signal handler that unwinds (a profiler's, with backtrace())
-	 * waits for ever if it interrupts an unwinding of its own thread. So does a child of fork()
-	 * that unwinds, if another thread was unwinding at the fork.
+	 * is registered, and goes through a list of all pieces (with 10,000 of them some 50 us a
+	 * frame), which is why this is not done unasked: exceptions of several threads then wait
+	 * for each other; and a signal handler that unwinds (a profiler's, with backtrace()) waits
+	 * for ever if it interrupts an unwinding of its own thread. So does a child of fork() that
+	 * unwinds, if another thread was unwinding at the fork.
 	 */
 	SUTURE_SHOW_UNWIND = 4,
 };

@@ -186,6 +186,29 @@ static void test_unwind(void)
 	ok(all_end(two), "both are");
 }
 
+/* Pieces of two batches lie between each other. */
+static void test_interleaved(void)
+{
+	enum { STRIDE = PIECE + 16 };
+	uint8_t *at = pieces_new(4, on_call);
+	struct tramp_code even[] = {piece_describe(at, NULL),
+	                            piece_describe(at + 2 * STRIDE, NULL)};
+	struct tramp_code odd[] = {piece_describe(at + STRIDE, NULL),
+	                           piece_describe(at + 3 * STRIDE, NULL)};
+	void *handles[2];
+	int rc = add(even, 2, &handles[0]);
+
+	rc += add(odd, 2, &handles[1]);
+	ok(rc == 0 && all_pass(at) && all_pass(at + STRIDE) && all_pass(at + 2 * STRIDE) &&
+	           all_pass(at + 3 * STRIDE),
+	   "pieces of several batches lie between each other");
+	take_away(handles[0]);
+	ok(all_end(at) && all_pass(at + STRIDE) && all_end(at + 2 * STRIDE) &&
+	           all_pass(at + 3 * STRIDE),
+	   "the others stay");
+	take_away(handles[1]);
+}
+
 static uint64_t now_us(void)
 {
 	struct timespec now;
@@ -573,6 +596,7 @@ int main(int argc, char **argv)
 	backtrace(first, 1);
 	sigaction(SIGTRAP, &action, NULL);
 	test_unwind();
+	test_interleaved();
 	test_forced_unwind();
 	test_many();
 	test_refused();

@@ -84,7 +84,7 @@ static int make(const struct piece *piece, uint64_t at, uint8_t entries[SYNC_SIT
 		return tramp_displace_x86(p->code, p->first, p->address, at, entries, code);
 	case PIECE_GATE:
 		return tramp_gate_x86(at, (uintptr_t)piece->context, (uintptr_t)p->gate,
-		                      piece->after, p->address, code);
+		                      piece->after, piece->context->rip, code);
 	case PIECE_STEP:
 		return tramp_step_x86(p->code, p->first, p->address, at, piece->taken,
 		                      piece->straight, code);

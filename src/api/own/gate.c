@@ -266,43 +266,61 @@ void gate_setup(void)
  * (TRAMP_GATE_RETURN + TRAMP_GATE_CONTEXT). Unwinders see a signal frame: from a handler they come
  * to the probed instruction.
  */
+#define PUSH(reg) "	pushq %" reg "\n	.cfi_adjust_cfa_offset 8\n"
+#define POP(reg)  "	popq %" reg "\n	.cfi_adjust_cfa_offset -8\n	.cfi_same_value %" reg "\n"
+#define POP_ALL                                                                                    \
+	POP("rax")                                                                                 \
+	POP("rcx")                                                                                 \
+	POP("rdx")                                                                                 \
+	POP("rbx")                                                                                 \
+	POP("rbp")                                                                                 \
+	POP("rsi")                                                                                 \
+	POP("rdi")                                                                                 \
+	POP("r8")                                                                                  \
+	POP("r9")                                                                                  \
+	POP("r10")                                                                                 \
+	POP("r11")                                                                                 \
+	POP("r12")                                                                                 \
+	POP("r13")                                                                                 \
+	POP("r14")                                                                                 \
+	POP("r15")
+
+/* Until .rip is filled it is found by way of the return address, as the code below does:
+ * DW_CFA_val_expression %rip: const1u 152, minus, deref, const1u 22, minus, deref, deref. */
 #define GATE_SAVE                                                                                  \
 	"	.cfi_startproc\n"                                                                        \
 	"	.cfi_signal_frame\n"                                                                     \
 	"	.cfi_def_cfa %rsp, 152\n"                                                                \
-	"	.cfi_undefined %rip\n"                                                                   \
+	"	.cfi_escape 0x16, 16, 9, 0x08, 152, 0x1c, 0x06, 0x08, 22, 0x1c, 0x06, 0x06\n"            \
 	"	pushfq\n"                                                                                \
-	"	.cfi_adjust_cfa_offset 8\n"                                                              \
-	"	pushq %r15\n	pushq %r14\n	pushq %r13\n	pushq %r12\n"                                     \
-	"	pushq %r11\n	pushq %r10\n	pushq %r9\n	pushq %r8\n"                                       \
-	"	pushq %rdi\n	pushq %rsi\n	pushq %rbp\n	pushq %rbx\n"                                     \
-	"	pushq %rdx\n	pushq %rcx\n	pushq %rax\n"                                                  \
-	"	.cfi_adjust_cfa_offset 120\n"                                                            \
-	"	movq 128(%rsp), %rsi\n"                                                                  \
-	"	movq %rsp, %rdi\n"                                                                       \
-	"	movq -22(%rsi), %rsi\n" /* struct gate_context * */                                \
-	"	leaq 280(%rsp), %rax\n"                                                                  \
-	"	movq (%rsi), %rcx\n"                                                                     \
-	"	movq %rax, 144(%rsp)\n" /* .rsp */                                                 \
-	"	movq %rcx, 136(%rsp)\n" /* .rip */                                                 \
-	"	.cfi_offset %rip, -144\n"                                                                \
-	"	.cfi_offset %r15, -168\n	.cfi_offset %r14, -176\n"                                       \
-	"	.cfi_offset %r13, -184\n	.cfi_offset %r12, -192\n"                                       \
-	"	.cfi_offset %r11, -200\n	.cfi_offset %r10, -208\n"                                       \
-	"	.cfi_offset %r9, -216\n	.cfi_offset %r8, -224\n"                                         \
-	"	.cfi_offset %rdi, -232\n	.cfi_offset %rsi, -240\n"                                       \
-	"	.cfi_offset %rbp, -248\n	.cfi_offset %rbx, -256\n"                                       \
-	"	.cfi_offset %rdx, -264\n	.cfi_offset %rcx, -272\n"                                       \
-	"	.cfi_offset %rax, -280\n"                                                                \
-	"	movq %rsp, %rbx\n"                                                                       \
-	"	.cfi_def_cfa %rbx, 280\n"                                                                \
-	"	testb $4, 121(%rsp)\n" /* DF: C wants it clear */                                  \
-	"	jz 1f\n"                                                                                 \
-	"	cld\n"                                                                                   \
-	"1:\n"
+	"	.cfi_adjust_cfa_offset 8\n" PUSH("r15") PUSH("r14") PUSH("r13") PUSH("r12") PUSH(  \
+	        "r11") PUSH("r10") PUSH("r9") PUSH("r8") PUSH("rdi") PUSH("rsi") PUSH("rbp")       \
+	        PUSH("rbx") PUSH("rdx") PUSH("rcx")                                                \
+	                PUSH("rax") "	movq 128(%rsp), %rsi\n"                                      \
+	                            "	movq %rsp, %rdi\n"                                           \
+	                            "	movq -22(%rsi), %rsi\n" /* struct gate_context * */        \
+	                            "	leaq 280(%rsp), %rax\n"                                      \
+	                            "	movq (%rsi), %rcx\n"                                         \
+	                            "	movq %rax, 144(%rsp)\n" /* .rsp */                         \
+	                            "	movq %rcx, 136(%rsp)\n" /* .rip */                         \
+	                            "	.cfi_offset %rip, -144\n"                                    \
+	                            "	.cfi_offset %r15, -168\n	.cfi_offset %r14, -176\n"           \
+	                            "	.cfi_offset %r13, -184\n	.cfi_offset %r12, -192\n"           \
+	                            "	.cfi_offset %r11, -200\n	.cfi_offset %r10, -208\n"           \
+	                            "	.cfi_offset %r9, -216\n	.cfi_offset %r8, -224\n"             \
+	                            "	.cfi_offset %rdi, -232\n	.cfi_offset %rsi, -240\n"           \
+	                            "	.cfi_offset %rbp, -248\n	.cfi_offset %rbx, -256\n"           \
+	                            "	.cfi_offset %rdx, -264\n	.cfi_offset %rcx, -272\n"           \
+	                            "	.cfi_offset %rax, -280\n"                                    \
+	                            "	movq %rsp, %rbx\n"                                           \
+	                            "	.cfi_def_cfa %rbx, 280\n"                                    \
+	                            "	testb $4, 121(%rsp)\n" /* DF: C wants it clear */          \
+	                            "	jz 1f\n"                                                     \
+	                            "	cld\n"                                                       \
+	                            "1:\n"
 
 /* rax: what gate_enter returned. Only arithmetic flags are set again on the common way: what else
- * there is did not change, but for DF. */
+ * there is did not change, but for DF. Where execution goes on elsewhere no unwinder is led. */
 #define GATE_RESTORE                                                                               \
 	"	movq %rbx, %rsp\n"                                                                       \
 	"	.cfi_def_cfa %rsp, 280\n"                                                                \
@@ -316,19 +334,16 @@ void gate_setup(void)
 	"	setc %al\n"                                                                              \
 	"	addb $0x7f, %al\n" /* sets OF again */                                             \
 	"	sahf\n"            /* SF ZF AF PF CF */                                            \
-	"	popq %rax\n	popq %rcx\n	popq %rdx\n	popq %rbx\n"                                         \
-	"	popq %rbp\n	popq %rsi\n	popq %rdi\n	popq %r8\n"                                          \
-	"	popq %r9\n	popq %r10\n	popq %r11\n	popq %r12\n"                                          \
-	"	popq %r13\n	popq %r14\n	popq %r15\n"                                                     \
-	"	leaq 8(%rsp), %rsp\n"                                                                    \
+	"	.cfi_remember_state\n" POP_ALL "	leaq 8(%rsp), %rsp\n"                             \
+	"	.cfi_adjust_cfa_offset -8\n"                                                             \
 	"	ret\n"                                                                                   \
-	"2:	popq %rax\n	popq %rcx\n	popq %rdx\n	popq %rbx\n"                                       \
-	"	popq %rbp\n	popq %rsi\n	popq %rdi\n	popq %r8\n"                                          \
-	"	popq %r9\n	popq %r10\n	popq %r11\n	popq %r12\n"                                          \
-	"	popq %r13\n	popq %r14\n	popq %r15\n"                                                     \
-	"	popfq\n"                                                                                 \
+	"	.cfi_restore_state\n"                                                                    \
+	"2:	.cfi_remember_state\n" POP_ALL "	popfq\n"                                          \
+	"	.cfi_adjust_cfa_offset -8\n"                                                             \
 	"	ret\n"                                                                                   \
-	"3:	movq %rax, %rsp\n" /* elsewhere: .rip is where the destination stands */           \
+	"	.cfi_restore_state\n"                                                                    \
+	"3:	.cfi_undefined %rip\n"                                                                 \
+	"	movq %rax, %rsp\n" /* .rip is where the destination stands */                      \
 	"	popq %rax\n	popq %rcx\n	popq %rdx\n	popq %rbx\n"                                         \
 	"	popq %rbp\n	popq %rsi\n	popq %rdi\n	popq %r8\n"                                          \
 	"	popq %r9\n	popq %r10\n	popq %r11\n	popq %r12\n"                                          \

@@ -19,7 +19,8 @@ struct batch {
 	struct batch *next, *previous;
 	struct tramp_code *codes;
 	size_t n;
-	uint8_t *frames; /* registered with the unwinders; NULL: not */
+	uint8_t *frames;   /* for the unwinders; NULL: none */
+	size_t registered; /* so many of the codes, with them */
 	struct gdb_entry *entries;
 	size_t entry_count;
 };
@@ -77,37 +78,60 @@ static struct batch *batch_new(const struct tramp_code *codes, size_t n)
 
 /* ---- the unwinders ---- */
 
-/* A place that the frames speak of. */
-static uint64_t first_byte(const struct batch *batch)
-{
-	return batch->codes[0].address + batch->codes[0].rows[0].offset;
-}
-
-static int show_unwind(struct batch *batch)
+/*
+ * Each piece is registered by itself. libgcc takes what is registered together to be one range of
+ * addresses, in which nothing else lies (before version 13 its search ends at the first range
+ * that begins below the address); but pieces of several batches lie side by side.
+ */
+static size_t unwind_size(const struct tramp_code *code)
 {
 	size_t size;
-	int rc;
 
-	(void)tramp_unwind_x86(batch->codes, batch->n, NULL, 0, &size);
-	batch->frames = malloc(size);
-	if (!batch->frames)
-		return -ENOMEM;
-	rc = tramp_unwind_x86(batch->codes, batch->n, batch->frames, size, &size);
-	if (!rc)
-		rc = unwinder_register(batch->frames, first_byte(batch));
-	if (rc) {
-		free(batch->frames);
-		batch->frames = NULL;
-	}
-	return rc;
+	(void)tramp_unwind_x86(code, 1, NULL, 0, &size);
+	return (size + 7) & ~(size_t)7;
 }
 
 static void hide_unwind(struct batch *batch)
 {
-	if (batch->frames)
-		unwinder_deregister(batch->frames);
+	uint8_t *at = batch->frames;
+
+	for (size_t i = 0; i < batch->registered; i++)
+		at += unwind_size(&batch->codes[i]);
+	/* Backwards: libgcc's list begins with the highest address. */
+	for (size_t i = batch->registered; i-- > 0;) {
+		at -= unwind_size(&batch->codes[i]);
+		unwinder_deregister(at);
+	}
 	free(batch->frames);
 	batch->frames = NULL;
+	batch->registered = 0;
+}
+
+static int show_unwind(struct batch *batch)
+{
+	size_t size = 0, at = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < batch->n; i++)
+		size += unwind_size(&batch->codes[i]);
+	batch->frames = malloc(size);
+	if (!batch->frames)
+		return -ENOMEM;
+	for (size_t i = 0; i < batch->n && !rc; i++) {
+		const struct tramp_code *code = &batch->codes[i];
+		size_t room = unwind_size(code), used;
+
+		rc = tramp_unwind_x86(code, 1, batch->frames + at, room, &used);
+		if (!rc)
+			rc = unwinder_register(batch->frames + at,
+			                       code->address + code->rows[0].offset);
+		if (!rc)
+			batch->registered = i + 1;
+		at += room;
+	}
+	if (rc)
+		hide_unwind(batch);
+	return rc;
 }
 
 /* ---- gdb ---- */
