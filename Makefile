@@ -5,6 +5,7 @@
 #   make check      all tests (installs what is missing)
 #   make bench      figures beside those of a kernel uprobe, taken in the same run
 #   make torture    long campaigns
+#   make fuzz       libFuzzer on the instruction layer and on transactions, FUZZ_SECONDS each
 #   make check-mutants   each port call of the protocol left out: suture-check must miss it
 #   make install    to $(DESTDIR)$(PREFIX)
 #

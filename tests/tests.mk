@@ -3,6 +3,7 @@
 # tests/unit/*.c     one TAP program per subject, linked with libsuture.a
 # tests/victims/*.c  programs that the tests work on; a first line `// link: FLAGS` adds flags
 # tests/preload/*.c  libraries that the tests preload
+# tests/fuzz/*.c     targets of fuzzers; with main.c they are plain programs
 # tests/t/*.t        black-box tests of the built command (any language with a #! line)
 
 UNIT_SRC   := $(sort $(wildcard tests/unit/*.c))
@@ -11,9 +12,11 @@ VICTIM_SRC := $(sort $(wildcard tests/victims/*.c))
 VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%) \
               $(addprefix $(B)/tests/victims/,sums-musl tiny32 many)
 PRELOAD    := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
+FUZZERS    := isa text
+FUZZ       := $(FUZZERS:%=$(B)/tests/fuzz/%)
 TESTS      := $(sort $(wildcard tests/t/*.t))
 
-$(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h) tests/tap.h $(B)/internal.a
+$(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/fuzz/*.h) tests/tap.h $(B)/internal.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 
@@ -35,6 +38,18 @@ $(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ) $(ISA_OBJ
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) $(CHECK_INCLUDE) -Itests $< -o $@ \
 	      $(filter-out %/check/main.o,$(CHECK_OBJ)) $(ISA_OBJ) -lZydis -ljansson -lpthread
+
+# What a program sees of the library, and a decoder to predict its answers with.
+FUZZ_DEPS = $(wildcard tests/fuzz/*.h) $(HEADERS) $(B)/libsuture.a $(ISA_OBJ)
+FUZZ_LINK = $(CFLAGS) $(OURS) -Iinclude -Isrc -Itests
+$(B)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/main.c $(FUZZ_DEPS)
+	@mkdir -p $(@D)
+	$(CC) $(FUZZ_LINK) $< tests/fuzz/main.c -o $@ $(B)/libsuture.a $(ISA_OBJ) $(LIBS) -lpthread
+
+# With clang's libFuzzer, which has a main() of its own.
+$(B)/libfuzzer/%: tests/fuzz/%.c $(FUZZ_DEPS)
+	@mkdir -p $(@D) $@-corpus
+	$(CC) $(FUZZ_LINK) -fsanitize=fuzzer $< -o $@ $(B)/libsuture.a $(ISA_OBJ) $(LIBS) -lpthread
 
 # Victims are ordinary programs of other people: none of our flags.
 VICTIM_CC = -O2 -g -D_GNU_SOURCE -Wall -Wextra
@@ -80,13 +95,13 @@ $(B)/tests/%.so: tests/preload/%.c tests/tests.mk
 victims: $(VICTIM) $(PRELOAD)
 
 # One test at a time: `make check T=tests/t/count-redis.t`.
-check: deps-check all $(UNIT) victims
+check: deps-check all $(UNIT) $(FUZZ) victims
 	@BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(UNIT) $(TESTS))
 
 .PHONY: check victims
 
 # Every kill point, longer campaigns.
-torture: deps-check all $(UNIT) victims
+torture: deps-check all $(UNIT) $(FUZZ) victims
 	@SUTURE_TORTURE=1 BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(UNIT) $(TESTS))
 .PHONY: torture
 
@@ -94,3 +109,14 @@ torture: deps-check all $(UNIT) victims
 check-mutants: deps-check $(B)/suture-check
 	@tools/check-mutants $(B)
 .PHONY: check-mutants
+
+# Each for FUZZ_SECONDS; `make fuzz FUZZERS=text` one of them. The corpus stays in $(B)-fuzz.
+FUZZ_SECONDS ?= 30
+fuzz: deps-check
+	@$(MAKE) CC=clang B=$(B)-fuzz SANITIZE=fuzzer-no-link,address,undefined \
+	         CFLAGS='-O1 -g -fno-sanitize-recover=all' $(FUZZERS:%=$(B)-fuzz/libfuzzer/%)
+	@cd $(B)-fuzz/libfuzzer && for fuzzer in $(FUZZERS); do \
+	        ./$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -verbosity=0 -print_final_stats=1 \
+	                   -artifact_prefix=$$fuzzer- $$fuzzer-corpus || exit 1; \
+	done
+.PHONY: fuzz

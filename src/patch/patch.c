@@ -165,7 +165,7 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 		port_set(port, &registry->state, PATCH_APPLIED);
 	/* A site that could not even be taken back is known to the trap path for good. What was
 	 * refused may look as if it were patched: those are somebody else's bytes. */
-	untouched = rc == -EUCLEAN || rc == -EINVAL;
+	untouched = rc == -EUCLEAN || rc == -EINVAL || batch.refused;
 	gone = untouched || (rc && !batch.stuck && patch_count(port, registry) == 0);
 	if (!rc || gone)
 		tell_trap_path(port, options, rc ? PATCH_GONE : PATCH_LIVE);

@@ -67,6 +67,9 @@ struct sync_batch {
 
 	/* Out: traps of ours stand where none should, and could not be taken back (breakpoint). */
 	bool stuck;
+	/* Out: refused for what stands there, or does not, before anything was written (nosync,
+	 * breakpoint). Tells -EFAULT of a site that is not mapped from that of a failed write. */
+	bool refused;
 	/* Out: index of the site whose bytes differed (-EUCLEAN), or failed. */
 	uint32_t failed;
 };

@@ -71,6 +71,7 @@ int text_compare(struct port *port, struct sync_batch *batch)
 				rc = -EUCLEAN;
 			if (rc) {
 				port_set(port, &batch->failed, k);
+				batch->refused = true;
 				return rc;
 			}
 		}

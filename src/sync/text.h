@@ -15,7 +15,8 @@ bool text_same(const uint8_t *a, const uint8_t *b, size_t size);
 /* Nothing but old bytes, new bytes, and traps at boundaries? */
 bool text_ours(const struct isa *isa, const struct sync_site *site, const uint8_t *now);
 
-/* Are all old bytes there? -EUCLEAN and batch->failed if not. */
+/* Are all old bytes there? -EUCLEAN (or why they can not be read), batch->failed and ->refused if
+ * not. */
 int text_compare(struct port *port, struct sync_batch *batch) port_must_check;
 
 /* Write and do the three duties as far as this core can: with one store, or in any pieces. */

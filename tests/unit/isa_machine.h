@@ -27,6 +27,11 @@ __attribute__((used)) static struct state machine_in, machine_out;
 __attribute__((used)) static uint8_t machine_sane[XSAVE_MAX] __attribute__((aligned(64)));
 __attribute__((used)) static uint64_t machine_stack, machine_entry, machine_mask;
 
+/* Where the xsave area keeps a component beyond SSE. */
+static struct component {
+	unsigned size, offset;
+} components[8];
+
 void machine_run(void);
 extern const char machine_leave[], machine_leave_fall[], machine_leave_target[];
 
@@ -98,7 +103,8 @@ static void catch_signals(void)
 		sigaction(numbers[i], &action, NULL);
 }
 
-/* Vector state: all of it but AMX tiles (huge) and PKRU (not about the instruction). */
+/* Vector state: all of it but AMX tiles (huge) and PKRU (not about the instruction). SDM vol. 1,
+ * 13.5: CPUID leaf 0DH tells where each component is. Asked once: a hypervisor answers slowly. */
 static bool find_xsave(void)
 {
 	unsigned a, b, c, d, low, high;
@@ -108,6 +114,10 @@ static bool find_xsave(void)
 	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
 	machine_mask = low & 0xE7;
 	__asm__ volatile("xsave64 %0" : "=m"(machine_sane) : "a"(machine_mask), "d"(0));
+	for (unsigned i = 2; i < 8; i++)
+		if ((machine_mask >> i & 1) && __get_cpuid_count(0xD, i, &a, &b, &c, &d) &&
+		    b + a <= XSAVE_MAX)
+			components[i] = (struct component){a, b};
 	return true;
 }
 
@@ -130,11 +140,9 @@ static void randomize(uint8_t *bytes, size_t size)
 	}
 }
 
-/* SDM vol. 1, 13.4: legacy region, header, then components where CPUID leaf 0DH puts them. */
+/* SDM vol. 1, 13.4: legacy region, header, then the other components. */
 static void random_vector(uint8_t *vector)
 {
-	unsigned a, b, c, d;
-
 	memcpy(vector, machine_sane, XSAVE_MAX);
 	vector[4] = 0xFF; /* abridged x87 tags: all registers hold something */
 	for (int i = 0; i < 8; i++) {
@@ -146,10 +154,8 @@ static void random_vector(uint8_t *vector)
 	randomize(vector + 160, 256);
 	memset(vector + 512, 0, 64);
 	memcpy(vector + 512, &machine_mask, 8);
-	for (unsigned component = 2; component < 8; component++)
-		if ((machine_mask >> component & 1) &&
-		    __get_cpuid_count(0xD, component, &a, &b, &c, &d) && a && b + a <= XSAVE_MAX)
-			randomize(vector + b, a);
+	for (unsigned i = 2; i < 8; i++)
+		randomize(vector + components[i].offset, components[i].size);
 }
 
 #endif

@@ -112,6 +112,23 @@ static void test_refusals(void)
 	ok(suture_text_patch(NULL, 0, NULL) == 0, "no edits");
 }
 
+/* What was refused leaves nothing behind, however often: the text of its second edit looks as if
+ * it had been made. */
+static void test_refused_often(void)
+{
+	void *nowhere = (void *)(uintptr_t)0x10000; /* below all that is mapped */
+	struct suture_edit edits[] = {{nowhere, mov_1, mov_2, 5}, {one, mov_wide, mov_1, 5}};
+	unsigned faults = 0;
+
+	options.strategy = SUTURE_BREAKPOINT;
+	for (unsigned i = 0; i < 40; i++)
+		faults += suture_text_patch(edits, 2, &options) == -EFAULT;
+	ok(faults == 40, "%u of 40 transactions are refused for the same reason: %s", faults,
+	   message);
+	ok(edit(one, mov_1, mov_wide, 5, 0) == 0 && edit(one, mov_wide, mov_1, 5, 0) == 0,
+	   "and the next is made");
+}
+
 /* A transaction of three whose k-th has other bytes: nothing of it is made. */
 static void test_all_or_none(void)
 {
@@ -255,6 +272,7 @@ int main(void)
 	test_strategies();
 	test_safe();
 	test_refusals();
+	test_refused_often();
 	test_all_or_none();
 	test_fork();
 	test_signals();

@@ -45,7 +45,7 @@ static int fill(const struct suture_edit *list, size_t count, const size_t *orde
 		site->boundaries = 1;
 		memcpy(site->original, edit->from, edit->length);
 		memcpy(site->patched, edit->to, edit->length);
-		if (i && site->address < site[-1].address + site[-1].length)
+		if (i && site->address - site[-1].address < site[-1].length)
 			return own_fail(options, order[i], -EINVAL, "edit %zu overlaps edit %zu",
 			                order[i], order[i - 1]);
 		if (edits_overlap(site))

@@ -19,8 +19,9 @@ static int transfer(long call, int file, uint64_t address, const void *buffer, s
 
 		if (n == -EINTR)
 			continue;
+		/* -EINVAL: addresses of the upper half are negative offsets. */
 		if (n <= 0)
-			return n == -EIO || n == 0 ? -EFAULT : (int)n;
+			return n == -EIO || n == -EINVAL || n == 0 ? -EFAULT : (int)n;
 		at += n;
 		address += (uint64_t)n;
 		size -= (size_t)n;
