@@ -65,7 +65,7 @@ $(B)/%.o: %.c Makefile | deps-build
 # In our own process the protocol and the trap path must not be patched, nor call what may be: they
 # are in a section of their own, call libc for nothing, and the compiler shall not do so either.
 NOINSTR_OBJ   := $(PROTOCOL_SRC:%.c=$(B)/own/%.o) \
-                 $(patsubst %,$(B)/own/src/port/linux/%.o,memory cores trap map) \
+                 $(patsubst %,$(B)/own/src/port/linux/%.o,memory cores trap map park tasks stacks) \
                  $(B)/own/src/api/own/gate.o
 NOINSTR_FLAGS := -fno-stack-protector -fcf-protection=none \
                  $(if $(findstring clang,$(CC)),-fno-builtin,-fno-tree-loop-distribute-patterns)

@@ -21,7 +21,8 @@ $(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/fuzz/*.h) test
 	$(CC) $(CFLAGS) $(OURS) $(INCLUDE) -Itests $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 
 # The public interface, as a program sees it.
-$(B)/tests/unit/own_%: tests/unit/own_%.c tests/tap.h $(HEADERS) $(B)/libsuture.a
+$(B)/tests/unit/own_%: tests/unit/own_%.c $(wildcard tests/unit/own_*.h) tests/tap.h $(HEADERS) \
+                       $(B)/libsuture.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -std=gnu11 -Wall -Wextra -D_GNU_SOURCE -Iinclude -Itests $< -o $@ \
 	      $(B)/libsuture.a $(LIBS) -lpthread

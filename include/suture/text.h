@@ -12,12 +12,19 @@
  *   -EOPNOTSUPP the demanded strategy, or any, can not make this change safely
  *   -EPERM      text that suture itself executes; or this process was forked in a way that the
  *               library was not told of
- *   -EEXIST     an edit overlaps an earlier one at another address or of another length
- *   -EBUSY      a thread blocks SIGTRAP, and did so until the deadline
- *   -ETIMEDOUT  another thread was patching until the deadline
+ *   -EEXIST     an edit overlaps an earlier one at another address or of another length, or what
+ *               a hook or probe stands on. SUTURE_QUIESCE: code that was made for a hook or probe,
+ *               which may be removed by now, goes on in the middle of it
+ *   -EBUSY      a thread blocks SIGTRAP, and did so until the deadline. SUTURE_QUIESCE: at each
+ *               attempt until the deadline some thread was inside, or could return there; or no
+ *               real-time signal is free
+ *   -ETIMEDOUT  another thread was patching until the deadline. SUTURE_QUIESCE: a thread did not
+ *               come to rest; the message names it
  *   -EFAULT     not mapped
  *   -EACCES     there is no way to write text in this process
  *   -ENOSYS     the kernel has no membarrier (before Linux 4.16)
+ *   -ESRCH, -ENOENT, -EMFILE, -ENFILE  SUTURE_QUIESCE: /proc/self/task can not be read, or shows
+ *               other processes
  *   -ENOMEM
  * Nothing was changed then.
  *
@@ -53,13 +60,38 @@ struct suture_edit {
 };
 
 enum suture_strategy {
-	SUTURE_CHEAPEST = 0, /* the first of these that is legal for all edits */
+	SUTURE_CHEAPEST = 0, /* the first of the next two that is legal for all edits */
 	/* One instruction of which a single byte changes (Intel SDM vol. 3, 8.1.3: a wider store
 	 * may be seen in part). Threads are held up for nothing but a serialising instruction. */
 	SUTURE_NOSYNC,
 	/* One instruction becomes others: trap first, then the rest, then the head. Threads that
 	 * pass meanwhile wait at the site. */
 	SUTURE_BREAKPOINT,
+	/*
+	 * Any instructions become any others of the same total length, with all threads at rest:
+	 * each is interrupted by a signal and waits in a handler of ours, some hundred microseconds
+	 * for a dozen threads. Never chosen by SUTURE_CHEAPEST: it must be asked for, because
+	 * others can notice it. System calls that are not restarted after a handler return EINTR
+	 * (signal(7): poll, epoll_wait, select, nanosleep, semop, sockets with a timeout, ...).
+	 *
+	 * Nobody is inside when the bytes are written: no program counter, register or word on a
+	 * stack of any thread points behind the first byte of an edit (unless it replaces a single
+	 * instruction). While one does, nothing is written and it is tried again until the
+	 * deadline, then -EBUSY. A word that only looks like it counts, too.
+	 *
+	 * The caller's duties, because nothing tells it: no branch, table, or exception handler
+	 * leads into the middle of an edit; no context that no thread runs (a coroutine that waits,
+	 * makecontext, a saved jmp_buf) goes on there; no process shares this memory without being
+	 * a thread of it (clone with CLONE_VM alone). A child of vfork is safe: its parent does not
+	 * come to rest before the child is gone (-ETIMEDOUT).
+	 *
+	 * The signal is the highest real-time signal with its default action, rather one that no
+	 * thread blocks. It has its default action again afterwards, unless one may still be
+	 * pending (in a thread that blocks it, or has ended meanwhile). A thread that blocks it
+	 * does not come to rest. Instances that somebody else sends have their default action. A
+	 * child of fork has nothing pending.
+	 */
+	SUTURE_QUIESCE,
 };
 
 struct suture_text_options {

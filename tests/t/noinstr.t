@@ -16,7 +16,7 @@ SECTION = "suture_noinstr"
 # Each function that must be inside, whatever the compiler made of the others.
 INSIDE = ["patch_apply", "patch_revert", "patch_trap", "patch_retire", "sync_nosync",
           "sync_breakpoint", "port_store", "port_write", "port_sync_cores", "port_lock",
-          "linux_on_trap", "x86_is_trap"]
+          "linux_on_trap", "x86_is_trap", "port_run_on_all", "port_occupied", "linux_on_park"]
 number = 0
 failed = False
 

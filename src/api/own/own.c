@@ -13,8 +13,17 @@
 #include "api/own/point.h"
 #include "port/linux/linux.h"
 
-/* The first EDITS_LIVE are for edits, whose threads are held; the others for what has detours. */
-enum { LIVE_MAX = 64, EDITS_LIVE = 16 };
+enum {
+	/* The first EDITS_LIVE are for edits, whose threads are held; the others for what has
+	   detours. */
+	LIVE_MAX = 64,
+	EDITS_LIVE = 16,
+	/* Quiescence: how long those that came to rest wait for the others, at most; and the pauses
+	 * between two attempts. */
+	HOLD_NS = 100000000,
+	PAUSE_FIRST_NS = 500000,
+	PAUSE_LAST_NS = 16000000,
+};
 static const uint64_t deadline_default = 1000000000;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -117,12 +126,14 @@ static int check_held(const struct patch_registry *registry, struct suture_text_
 		    site->length)
 			return own_fail(options, i, -EOPNOTSUPP,
 			                "%#lx: several instructions can not be replaced while they "
-			                "may be executed",
+			                "may be executed; SUTURE_QUIESCE would do it",
 			                (unsigned long)site->address);
 		if (isa_x86_64.is_trap(site->patched, site->length) || insn.class == ISA_TRAP)
-			return own_fail(options, i, -EOPNOTSUPP,
-			                "%#lx: a trap can not be part of a change by way of a trap",
-			                (unsigned long)site->address);
+			return own_fail(
+			        options, i, -EOPNOTSUPP,
+			        "%#lx: a trap can not be part of a change by way of a trap; "
+			        "SUTURE_QUIESCE would do it",
+			        (unsigned long)site->address);
 	}
 	return 0;
 }
@@ -132,6 +143,10 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 {
 	size_t failed;
 
+	if (options->strategy == SUTURE_QUIESCE) {
+		*strategy = PATCH_QUIESCE;
+		return 0;
+	}
 	*strategy = patch_plan(port_caps(port), &isa_x86_64, registry, true, &failed);
 	if (options->strategy == SUTURE_NOSYNC) {
 		/* What is legal with no traps at all. */
@@ -147,9 +162,108 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 		*strategy = PATCH_BREAKPOINT;
 	if (*strategy == PATCH_QUIESCE)
 		return own_fail(options, failed, -EOPNOTSUPP,
-		                "%#lx: can be changed neither by one byte nor by way of a trap",
+		                "%#lx: can be changed neither by one byte nor by way of a trap; "
+		                "SUTURE_QUIESCE would do it",
 		                (unsigned long)registry->sites[failed].address);
 	return *strategy == PATCH_BREAKPOINT && !single ? check_held(registry, options) : 0;
+}
+
+/* ---- all threads at rest ---- */
+
+/* Where nobody may be, or come to from code of ours: behind the first byte, unless the old code is
+ * one instruction. */
+static int fill_clear(const struct patch_registry *registry, struct suture_text_options *options,
+                      struct patch_options *how)
+{
+	struct port_range *clear = calloc(registry->count + 1, sizeof(*clear));
+
+	how->clear = clear;
+	if (!clear)
+		return own_fail(options, 0, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < registry->count; i++) {
+		const struct sync_site *site = &registry->sites[i];
+		struct isa_insn insn;
+
+		if (isa_x86_64.decode(site->original, site->length, site->address, &insn) ==
+		    site->length)
+			continue;
+		if (points_lead_into(site->address, site->address + site->length))
+			return own_fail(options, i, -EEXIST,
+			                "%#lx: code made for an earlier hook or probe goes on "
+			                "inside",
+			                (unsigned long)site->address);
+		clear[how->clear_count++] =
+		        (struct port_range){site->address + 1, site->address + site->length};
+	}
+	return 0;
+}
+
+static int prepare_quiescence(const struct patch_registry *registry,
+                              struct suture_text_options *options, struct patch_options *how,
+                              const void *frame)
+{
+	int rc = fill_clear(registry, options, how);
+
+	if (rc)
+		return rc;
+	rc = linux_park_attach(port, frame);
+	if (rc == -EBUSY)
+		return own_fail(options, 0, rc, "every real-time signal has a handler already");
+	if (rc)
+		return own_fail(options, 0, rc,
+		                "the threads of this process can not be listed (%d)", -rc);
+	return 0;
+}
+
+/* Attempts until the deadline: who is inside, or busy elsewhere, gets time to go on. */
+static int apply_at_rest(struct patch_registry *registry, struct patch_options *how, size_t *failed)
+{
+	uint64_t end = linux_end_of(how->deadline_ns), pause = PAUSE_FIRST_NS;
+	int rc;
+
+	how->tries = 1;
+	how->deadline_ns = how->deadline_ns < HOLD_NS ? how->deadline_ns : HOLD_NS;
+	for (;;) {
+		rc = patch_apply(port, registry, how, failed);
+		if ((rc != -EBUSY && rc != -ETIMEDOUT) || linux_now() + pause >= end)
+			return rc;
+		port_pause(port, pause);
+		pause = pause * 2 < PAUSE_LAST_NS ? pause * 2 : PAUSE_LAST_NS;
+	}
+}
+
+/* Why all threads at rest would not do. False: it is none of that. */
+static bool explain_quiescence(const struct patch_registry *registry,
+                               struct suture_text_options *options, int rc)
+{
+	uint64_t address;
+	uint32_t tid = linux_park_occupant(port, &address);
+	int signal;
+	size_t i = 0;
+
+	if (rc == -EBUSY && tid) {
+		while (i + 1 < registry->count && registry->sites[i + 1].address <= address)
+			i++;
+		own_fail(options, i, rc,
+		         address ? "%#lx: thread %u is inside, or may return there (%#lx)"
+		                 : "%#lx: thread %u has more stack than can be searched",
+		         (unsigned long)registry->sites[i].address, tid, (unsigned long)address);
+		return true;
+	}
+	tid = linux_park_late(port, &signal);
+	if (rc == -ETIMEDOUT && tid) {
+		own_fail(options, 0, rc,
+		         "thread %u does not come to rest: it blocks signal %d, waits for a child "
+		         "of "
+		         "vfork, or is not scheduled",
+		         tid, signal);
+		return true;
+	}
+	if (rc == -ESRCH || rc == -ENOENT || rc == -EMFILE || rc == -ENFILE) {
+		own_fail(options, 0, rc, "the threads of this process can not be listed (%d)", -rc);
+		return true;
+	}
+	return false;
 }
 
 /* ---- a transaction ---- */
@@ -267,15 +381,26 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 		how.live->registry = registry;
 		rc = own_attach_traps(false, options);
 	}
-	if (rc)
+	if (!rc && how.strategy == PATCH_QUIESCE)
+		rc = prepare_quiescence(registry, options, &how, __builtin_frame_address(0));
+	if (rc) {
+		free((void *)how.clear);
 		return rc;
+	}
 	/* A handler of somebody's on this thread could wait for us at a trap. */
 	mask = port_mask(port);
-	rc = patch_apply(port, registry, &how, &failed);
+	rc = how.strategy == PATCH_QUIESCE ? apply_at_rest(registry, &how, &failed)
+	                                   : patch_apply(port, registry, &how, &failed);
 	if (!retire(&how)) {
 		live_lost++;
 		stuck = registry;
 	}
 	port_unmask(port, mask);
+	if (how.strategy == PATCH_QUIESCE) {
+		linux_park_detach(port);
+		free((void *)how.clear);
+		if (rc && explain_quiescence(registry, options, rc))
+			return rc;
+	}
 	return rc ? own_explain(registry, options, failed, rc) : 0;
 }

@@ -97,6 +97,20 @@ bool points_meet(uint64_t start, uint64_t end)
 	return false;
 }
 
+bool points_lead_into(uint64_t start, uint64_t end)
+{
+	size_t i = first_from(start > POINT_CODE_MAX ? start - POINT_CODE_MAX : 0);
+
+	for (; i < points_count && points[i]->address < end; i++) {
+		uint64_t copy = points[i]->address + points[i]->displaced;
+		uint64_t alone = points[i]->address + points[i]->first;
+
+		if ((copy > start && copy < end) || (alone > start && alone < end))
+			return true;
+	}
+	return false;
+}
+
 size_t point_room(const struct point *point)
 {
 	size_t i = first_from(point->address + 1), size = point->code_size;

@@ -128,6 +128,10 @@ void points_undo(uint64_t address, uint8_t *bytes, size_t size);
  */
 bool points_meet(uint64_t start, uint64_t end);
 
+/* Does code that was made for a point, which may be taken away by now, go on behind `start` and
+ * before `end`? It can at any time: a thread is in it, or somebody calls the original of a hook. */
+bool points_lead_into(uint64_t start, uint64_t end);
+
 /* ---- live.c: what the trap path knows ---- */
 
 /* Change the text of points from kind `from` to kind `to` (0: none) in one transaction. */

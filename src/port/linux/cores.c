@@ -18,7 +18,7 @@ const struct port_caps *port_caps(const struct port *port)
 
 /* ---- time ---- */
 
-static uint64_t now(void)
+uint64_t linux_now(void)
 {
 	struct timespec t;
 
@@ -26,19 +26,23 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* The end of a relative deadline; PORT_FOREVER stays. */
-static uint64_t end_of(uint64_t deadline_ns)
+uint64_t linux_end_of(uint64_t deadline_ns)
 {
-	uint64_t start = now();
+	uint64_t start = linux_now();
 
 	return deadline_ns > UINT64_MAX - start ? PORT_FOREVER : start + deadline_ns;
 }
 
-static void futex_wait(const uint32_t *word, uint32_t value, uint64_t ns)
+void linux_futex_wait(const uint32_t *word, uint32_t value, uint64_t ns)
 {
 	struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 
 	syscall6(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value, (long)&t, 0, 0);
+}
+
+void linux_futex_wake(const uint32_t *word, int threads)
+{
+	syscall6(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, threads, 0, 0, 0);
 }
 
 void port_pause(struct port *port, uint64_t ns)
@@ -54,19 +58,21 @@ void port_pause(struct port *port, uint64_t ns)
 /* Whoever changes the word wakes nobody: the pauses are short. */
 int port_wait(struct port *port, const uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {
-	uint64_t end = end_of(deadline_ns);
+	uint64_t end = linux_end_of(deadline_ns), slice = 0;
 
 	while (port_load(port, word) == value) {
-		if (end != PORT_FOREVER && now() >= end)
+		if (end != PORT_FOREVER && linux_now() >= end)
 			return -ETIMEDOUT;
-		futex_wait(word, value, POLL_NS);
+		if (!slice)
+			slice = linux_park_slice(port, word, POLL_NS);
+		linux_futex_wait(word, value, slice);
 	}
 	return 0;
 }
 
 int port_lock(struct port *port, uint64_t deadline_ns)
 {
-	uint64_t end = end_of(deadline_ns);
+	uint64_t end = linux_end_of(deadline_ns);
 	uint32_t self = (uint32_t)syscall4(SYS_gettid, 0, 0, 0, 0);
 
 	if (syscall4(SYS_getpid, 0, 0, 0, 0) != (long)port->pid)
@@ -76,11 +82,11 @@ int port_lock(struct port *port, uint64_t deadline_ns)
 
 		if (!held)
 			continue;
-		if (end != PORT_FOREVER && now() >= end)
+		if (end != PORT_FOREVER && linux_now() >= end)
 			return -ETIMEDOUT;
 		if (!(held & WAITED_FOR) && !port_cas(port, &port->lock, held, held | WAITED_FOR))
 			continue;
-		futex_wait(&port->lock, held | WAITED_FOR, 20 * POLL_NS);
+		linux_futex_wait(&port->lock, held | WAITED_FOR, 20 * POLL_NS);
 	}
 	port->changes++;
 	return 0;
@@ -91,7 +97,7 @@ void port_unlock(struct port *port)
 	uint32_t held = __atomic_exchange_n(&port->lock, 0, __ATOMIC_RELEASE);
 
 	if (held & WAITED_FOR)
-		syscall6(SYS_futex, (long)&port->lock, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+		linux_futex_wake(&port->lock, 1);
 }
 
 /* ---- signals, as exceptions ---- */
@@ -144,7 +150,7 @@ void port_sync_self(struct port *port)
  */
 int port_grace(struct port *port, uint64_t deadline_ns)
 {
-	uint64_t end = end_of(deadline_ns);
+	uint64_t end = linux_end_of(deadline_ns);
 
 	for (int i = 0; i < 2; i++) {
 		uint32_t old = port_load(port, &port->period) & 1;
@@ -152,7 +158,7 @@ int port_grace(struct port *port, uint64_t deadline_ns)
 		port_add(port, &port->period, 1);
 		port_complete(port);
 		while (port_load(port, &port->inside[old])) {
-			if (end != PORT_FOREVER && now() >= end)
+			if (end != PORT_FOREVER && linux_now() >= end)
 				return -ETIMEDOUT;
 			port_pause(port, POLL_NS);
 		}
@@ -160,13 +166,7 @@ int port_grace(struct port *port, uint64_t deadline_ns)
 	return 0;
 }
 
-/* ---- not yet: threads at rest ---- */
-
-int port_run_on_all(struct port *port, port_core_fn fn, void *arg, uint64_t deadline_ns)
-{
-	(void)port, (void)fn, (void)arg, (void)deadline_ns;
-	return -ENOTSUP;
-}
+/* ---- what this machine has not ---- */
 
 int port_stop(struct port *port, uint64_t deadline_ns)
 {
@@ -177,12 +177,6 @@ int port_stop(struct port *port, uint64_t deadline_ns)
 void port_resume(struct port *port)
 {
 	(void)port;
-}
-
-int port_occupied(struct port *port, const struct port_range *ranges, size_t n)
-{
-	(void)port, (void)ranges;
-	return n ? -ENOTSUP : 0;
 }
 
 int port_forget(struct port *port, const struct port_range *ranges, size_t n)

@@ -3,13 +3,14 @@
  * linux.h - port/linux: our own process.
  *
  * Text is written through /proc/self/mem, which needs no writable mapping at any time. Everything
- * here but linux_port is in the section that is never patched (suture_noinstr), and calls nothing
- * outside it: system calls are made directly.
+ * here but setup.c and signal.c is in the section that is never patched (suture_noinstr), and calls
+ * nothing outside it: system calls are made directly.
  */
 #ifndef SUTURE_PORT_LINUX_H
 #define SUTURE_PORT_LINUX_H
 
 #include <signal.h>
+#include "port/linux/park.h"
 #include "port/port.h"
 
 enum { LINUX_TRAP_SIGNALS = 2 };
@@ -26,6 +27,7 @@ struct port {
 	uint32_t changes; /* transactions so far */
 	/* What SIGTRAP and SIGILL did before us. */
 	struct sigaction previous[LINUX_TRAP_SIGNALS];
+	struct park park; /* quiescence */
 };
 
 /*
@@ -52,8 +54,32 @@ void linux_unmask_handlers(void);
  * -EBUSY: *tid still blocks it after `deadline_ns`. */
 int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_check;
 
+/* The signals that a thread blocks (its number as text): bit N - 1 for signal N. 0 if it is gone.
+ */
+uint64_t linux_blocked_by(const char *tid);
+
 /* trap.c: the handler, and whose port it works for. */
 extern struct port *linux_handling;
 void linux_on_trap(int number, siginfo_t *info, void *context);
+
+/* The kernel's, which libc's differs from. */
+struct kernel_sigaction {
+	void *handler;
+	unsigned long flags;
+	void *restorer;
+	uint64_t mask;
+};
+
+/* In a handler of `number`: the default action, on this very thread, as if we had never been
+ * there. */
+void linux_default_action(int number);
+
+/* ---- cores.c: time and sleep ---- */
+
+uint64_t linux_now(void);
+/* The end of a relative deadline; PORT_FOREVER stays. */
+uint64_t linux_end_of(uint64_t deadline_ns);
+void linux_futex_wait(const uint32_t *word, uint32_t value, uint64_t ns);
+void linux_futex_wake(const uint32_t *word, int threads);
 
 #endif

@@ -68,15 +68,16 @@ static void after_fork_in_child(void)
 	own.pid = (uint32_t)getpid();
 	own.inside[0] = own.inside[1] = 0;
 	own.lock = 0;
+	own.park.sent = own.park.handled = 0;
 }
 
 static void setup(void)
 {
-	own.mem = -1;
+	own.mem = own.park.tasks = -1;
 	own.caps = (struct port_caps){
 	        .store_unit = 1,
 	        .cores_arrive = true,
-	        .threads_visible = false,
+	        .threads_visible = true,
 	        .maintenance_broadcast = true,
 	        .traps = true,
 	        .noinstr_start = (uint64_t)(uintptr_t)__start_suture_noinstr,
@@ -180,7 +181,12 @@ bool linux_shadow_stack(void)
 	       (features & ARCH_SHSTK_SHSTK);
 }
 
-static bool blocks(const char *tid, int signal)
+static uint64_t bit(int signal)
+{
+	return (uint64_t)1 << (signal - 1);
+}
+
+uint64_t linux_blocked_by(const char *tid)
 {
 	char path[64], line[256];
 	unsigned long long mask = 0;
@@ -189,12 +195,12 @@ static bool blocks(const char *tid, int signal)
 	snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", tid);
 	file = fopen(path, "re");
 	if (!file)
-		return false; /* it is gone */
+		return 0; /* it is gone */
 	while (fgets(line, sizeof(line), file))
 		if (sscanf(line, "SigBlk: %llx", &mask) == 1)
 			break;
 	fclose(file);
-	return mask >> (signal - 1) & 1;
+	return mask;
 }
 
 /* A thread that can not take a trap, or 0. */
@@ -206,7 +212,7 @@ static int find_blocked(void)
 
 	while (tasks && !found && (entry = readdir(tasks)))
 		if (entry->d_name[0] != '.' && atoi(entry->d_name) != gettid() &&
-		    (blocks(entry->d_name, SIGTRAP) || blocks(entry->d_name, SIGILL)))
+		    (linux_blocked_by(entry->d_name) & (bit(SIGTRAP) | bit(SIGILL))))
 			found = atoi(entry->d_name);
 	if (tasks)
 		closedir(tasks);

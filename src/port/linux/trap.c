@@ -15,16 +15,7 @@ struct port *linux_handling;
 
 enum { TRAP_LENGTH = 1 }; /* int3: the context is behind it */
 
-/* The kernel's, which libc's differs from. */
-struct kernel_sigaction {
-	void *handler;
-	unsigned long flags;
-	void *restorer;
-	uint64_t mask;
-};
-
-/* As if we had never been there: the default action, on this very thread. */
-static void die(int number)
+void linux_default_action(int number)
 {
 	struct kernel_sigaction action = {0};
 	long pid = syscall4(SYS_getpid, 0, 0, 0, 0), tid = syscall4(SYS_gettid, 0, 0, 0, 0);
@@ -42,7 +33,7 @@ static void pass_on(int number, siginfo_t *info, void *context)
 		previous->sa_sigaction(number, info, context);
 	else if (previous->sa_handler == SIG_DFL ||
 	         (previous->sa_handler == SIG_IGN && info->si_code > 0))
-		die(number); /* the kernel ignores no trap either */
+		linux_default_action(number); /* the kernel ignores no trap either */
 	else if (previous->sa_handler != SIG_IGN)
 		previous->sa_handler(number);
 }
