@@ -106,6 +106,9 @@ struct kit {
 struct kit *layout_key(struct world *world, uint32_t at);
 /* Two of them in registry 0, the other at `second`; a loop runs over both. */
 struct kit *layout_two_keys(struct world *world, uint32_t second);
+/* The same with branches that lead elsewhere afterwards; on x86 one byte of each changes. No traps.
+ */
+struct kit *layout_two_branches(struct world *world, uint32_t second);
 /* Another such site, as registry i. */
 unsigned add_key(struct kit *kit, unsigned i, uint32_t at, uint32_t slot);
 /* Site 0: an ordinary instruction that becomes a trap; the trap path leads to a slot that counts

@@ -314,6 +314,29 @@ struct kit *layout_two_keys(struct world *world, uint32_t second)
 	return kit;
 }
 
+struct kit *layout_two_branches(struct world *world, uint32_t second)
+{
+	struct kit *kit = kit_new(world);
+	const uint32_t at[] = {AT_SITE, second}, to[] = {AT_NEW, AT_OTHER};
+
+	kit->loop = AT_SITE;
+	kit->options.traps = NULL;
+	world->trap = NULL;
+	for (unsigned i = 0; i < 2; i++) {
+		uint8_t original[8], patched[8];
+		unsigned length = insn_branch(world, at[i], to[i], original), site;
+
+		insn_branch(world, at[i], to[i] + 8, patched);
+		site = site_add(world, at[i], original, patched, length);
+		form_of(world, site, WORLD_OLD, at[i], original, length, to[i]);
+		form_of(world, site, WORLD_NEW, at[i], patched, length, to[i] + 8);
+		lead_to(world, to[i], 2 * i, at[!i]);
+		lead_to(world, to[i] + 8, 2 * i + 1, at[!i]);
+	}
+	kit->registry[0] = registry_of(world, 0, 2);
+	return kit;
+}
+
 struct kit *layout_probe(struct world *world)
 {
 	struct kit *kit = kit_new(world);

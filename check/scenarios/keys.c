@@ -2,6 +2,7 @@
 /*
  * keys.c - one instruction becomes another while cores run over it.
  */
+#include <errno.h>
 #include "check/isa_model.h"
 #include "check/scenarios/history.h"
 #include "check/scenarios/list.h"
@@ -178,6 +179,51 @@ const struct scenario scenario_batch_fails = {
         .name = "batch-fails",
         .what = "one of the writes of a transaction fails: all are taken back",
         .build = build_batch_fails,
+};
+
+/* Each of them may be changed while it is executed. */
+static void leads_elsewhere(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	size_t failed = 0;
+	int rc = patch_apply(port, kit->registry[0], &kit->options, &failed);
+
+	for (unsigned i = 0; i < 2; i++)
+		world_expect(port, i, rc ? WORLD_OLD : WORLD_NEW);
+	kit_reads(port, kit, 0, rc ? WORLD_OLD : WORLD_NEW);
+	world_assert(port, rc == 0 || rc == -EIO, "neither patched nor taken back");
+}
+
+static void build_nosync_joined(struct world *world)
+{
+	struct kit *kit = layout_two_branches(world, AT_SITE + 8);
+
+	kit->options.strategy = PATCH_NOSYNC;
+	kit->options.join = true;
+	world->write_fails = 1;
+	thread_calls(world, "leads both branches elsewhere", leads_elsewhere);
+	thread_runs(world, "runs over both", AT_SITE);
+	thread_runs(world, "runs over both, too", AT_SITE + 8);
+}
+
+static const char *needs_branch_pair(const struct machine *machine)
+{
+	uint8_t from[8], to[8];
+	int length = machine->isa->branch(AT_SITE, AT_NEW, from, sizeof(from));
+
+	return machine->isa->branch(AT_SITE, AT_NEW + 8, to, sizeof(to)) == length &&
+	                       machine->isa->hotpatch_safe(from, to, (size_t)length, AT_SITE)
+	               ? NULL
+	               : "the ISA lets no branch be exchanged for another while it is executed";
+}
+
+const struct scenario scenario_nosync_joined = {
+        .name = "nosync-joined",
+        .what = "two near branches are led elsewhere while others run over them, and a write may "
+                "fail",
+        .subject = "nosync-sequence",
+        .absent = needs_branch_pair,
+        .build = build_nosync_joined,
 };
 
 /* ---- two patchers ---- */

@@ -23,6 +23,7 @@ const struct scenario *const scenarios[] = {
         &scenario_batch,
         &scenario_batch_joined,
         &scenario_batch_fails,
+        &scenario_nosync_joined,
         &scenario_two_patchers,
         &scenario_foreign,
         &scenario_failure,

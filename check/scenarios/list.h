@@ -8,8 +8,8 @@
 /* keys.c: one instruction */
 extern const struct scenario scenario_key_toggle, scenario_key_breakpoint, scenario_key_held,
         scenario_key_quiesce, scenario_batch, scenario_batch_joined, scenario_batch_fails,
-        scenario_two_patchers, scenario_alias, scenario_endian, scenario_halves, scenario_foreign,
-        scenario_self, scenario_failure;
+        scenario_nosync_joined, scenario_two_patchers, scenario_alias, scenario_endian,
+        scenario_halves, scenario_foreign, scenario_self, scenario_failure;
 /* hooks.c: several */
 extern const struct scenario scenario_hook, scenario_nosync_sequence, scenario_stragglers,
         scenario_hook_quiesce, scenario_hook_stopped, scenario_vacate, scenario_everybody,

@@ -27,8 +27,8 @@ extern "C" {
 
 /* Only the library looks inside. */
 struct suture_key {
-	int32_t users; /* enabled so many times */
-	int32_t initial;
+	int32_t users;  /* enabled so many times */
+	int32_t change; /* while one is made */
 };
 
 /* One use; the library's business. Distances from the fields themselves. */
@@ -40,12 +40,13 @@ struct suture_key_use {
 #define SUTURE_KEY_DECLARE(name) extern __attribute__((visibility("hidden"))) struct suture_key name
 #define SUTURE_KEY_DEFINE(name, on)                                                                \
 	SUTURE_KEY_DECLARE(name);                                                                  \
-	struct suture_key name = {(on) ? 1 : 0, (on) ? 1 : 0}
+	struct suture_key name = {(on) ? 1 : 0, 0}
 
-/* The code before the module is registered is that of a key that is off. */
+/* The code before the module is registered is that of a key that is off. "?": what is said of the
+ * use is discarded together with the function that it is in. */
 #define SUTURE_KEY_USE_(key_, code_, likely_, label_)                                              \
 	__asm__ goto("1:\n\t" code_ "\n\t"                                                         \
-	             ".pushsection suture_keys, \"aw\", @progbits\n\t"                             \
+	             ".pushsection suture_keys, \"aw?\", @progbits\n\t"                            \
 	             ".balign 8\n\t"                                                               \
 	             ".long 1b - ., %l[" #label_ "] - .\n\t"                                       \
 	             ".quad %c0 + " #likely_ " - .\n\t"                                            \

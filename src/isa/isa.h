@@ -85,6 +85,8 @@ struct isa {
 
 	/* Direct jump at `from` to `to` (x86: E9 rel32). Returns branch_length or -ERANGE. */
 	int (*branch)(uint64_t from, uint64_t to, uint8_t *out, size_t out_size);
+	/* Direct call, as long as a branch (x86: E8 rel32). Returns branch_length or -ERANGE. */
+	int (*call)(uint64_t from, uint64_t to, uint8_t *out, size_t out_size);
 	/* Jump to any address that keeps all registers and flags (x86: FF 25 + address). */
 	int (*jump_far)(uint64_t from, uint64_t to, uint8_t *out, size_t out_size);
 	/* Fill `size` bytes with the longest recommended no-operations. */

@@ -249,6 +249,15 @@ int x86_branch(uint64_t from, uint64_t to, uint8_t *out, size_t out_size)
 	return X86_BRANCH_LENGTH;
 }
 
+static int x86_call(uint64_t from, uint64_t to, uint8_t *out, size_t out_size)
+{
+	int length = x86_branch(from, to, out, out_size);
+
+	if (length > 0)
+		out[0] = 0xE8; /* call rel32 */
+	return length;
+}
+
 int x86_jump_far(uint64_t from, uint64_t to, uint8_t *out, size_t out_size)
 {
 	/* jmp qword ptr [rip + 0]: the address follows */
@@ -324,6 +333,7 @@ const struct isa isa_x86_64 = {
         .decode = x86_decode,
         .relocate = x86_relocate,
         .branch = x86_branch,
+        .call = x86_call,
         .jump_far = x86_jump_far,
         .nop = x86_nop,
         .hotpatch_safe = x86_hotpatch_safe,

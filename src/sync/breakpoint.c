@@ -20,10 +20,21 @@
 #include "sync/run.h"
 #include "sync/text.h"
 
-/* Does a trap stand at offset k in one of the phases? */
-static bool is_boundary(const struct sync_site *site, size_t k)
+/* Where a trap stands in one of the phases: bit k for offset k. */
+static unsigned boundaries(const struct sync_site *site)
 {
-	return k == 0 || ((unsigned)site->boundaries >> k & 1);
+	return (site->boundaries | 1u) & ((1u << site->length) - 1);
+}
+
+static size_t lowest(unsigned bits)
+{
+	return (size_t)__builtin_ctz(bits);
+}
+
+/* Traps are one byte: such a one always may take the place of an instruction's first. */
+static bool traps_are_bytes(const struct isa *isa)
+{
+	return isa->unit == 1 && isa->trap_length == 1;
 }
 
 /* May a trap take the place of the instruction, and the other way round, while it is executed?
@@ -35,14 +46,13 @@ static bool replaceable(const struct isa *isa, const uint8_t *code, uint64_t add
 	                          isa->hotpatch_safe(isa->trap, code, isa->trap_length, address));
 }
 
-bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
-                           const struct sync_site *site)
+/* At each boundary? */
+static __attribute__((noinline)) bool are_replaceable(const struct isa *isa,
+                                                      const struct sync_site *site)
 {
-	if (!caps->traps || caps->store_unit < isa->trap_length || site->length < isa->trap_length)
-		return false;
-	for (size_t k = 0; k < site->length; k++) {
-		if (!is_boundary(site, k))
-			continue;
+	for (unsigned rest = boundaries(site); rest; rest &= rest - 1) {
+		size_t k = lowest(rest);
+
 		if ((site->address + k) % isa->trap_length || k + isa->trap_length > site->length)
 			return false;
 		if (k && !isa->is_trap(site->patched + k, site->length - k))
@@ -54,6 +64,14 @@ bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
 	return true;
 }
 
+bool sync_breakpoint_legal(const struct port_caps *caps, const struct isa *isa,
+                           const struct sync_site *site)
+{
+	if (!caps->traps || caps->store_unit < isa->trap_length || site->length < isa->trap_length)
+		return false;
+	return (traps_are_bytes(isa) && boundaries(site) == 1) || are_replaceable(isa, site);
+}
+
 enum phase { TRAPS, TAILS, HEADS };
 
 /* The bytes of a site that a phase writes, as runs of one kind: [k, *end) for the next, from k on.
@@ -61,17 +79,19 @@ enum phase { TRAPS, TAILS, HEADS };
 static bool next_piece(const struct isa *isa, const struct sync_site *site, enum phase phase,
                        size_t *k, size_t *end)
 {
-	while (*k < site->length) {
-		bool boundary = is_boundary(site, *k);
+	unsigned heads = boundaries(site);
 
-		*end = *k + (boundary ? isa->trap_length : 1);
-		while (!boundary && *end < site->length && !is_boundary(site, *end))
-			++*end;
-		if (boundary == (phase != TAILS))
-			return true;
-		*k = *end;
+	if (phase != TAILS) {
+		if (!(heads >> *k))
+			return false;
+		*k += lowest(heads >> *k);
+		*end = *k + isa->trap_length;
+		return true;
 	}
-	return false;
+	while (heads >> *k & 1)
+		*k += isa->trap_length;
+	*end = heads >> *k ? *k + lowest(heads >> *k) : site->length;
+	return *k < site->length;
 }
 
 /* Where instructions are words each trap is one store. Returns how many pieces were written. */
@@ -99,6 +119,30 @@ static int write_words(struct port *port, struct sync_batch *batch, enum phase p
 	return pieces;
 }
 
+/* What a phase makes of the sites of a run that was read. Most are one instruction. */
+static void change(const struct sync_batch *batch, enum phase phase, struct run *run)
+{
+	const struct isa *isa = batch->isa;
+	const struct sync_site *site = &batch->sites[run->first], *last = &batch->sites[run->last];
+	const uint64_t address = run->address;
+	const bool bytes = traps_are_bytes(isa);
+
+	for (; site <= last; site++) {
+		const uint8_t *new = text_new(batch, site);
+		size_t start = (size_t)(site->address - address), end;
+
+		if (bytes && boundaries(site) == 1) {
+			if (phase == TAILS)
+				run_put(run, start + 1, new + 1, site->length - 1u);
+			else
+				run_put(run, start, phase == TRAPS ? isa->trap : new, 1);
+			continue;
+		}
+		for (size_t k = 0; next_piece(isa, site, phase, &k, &end); k = end)
+			run_put(run, start + k, phase == TRAPS ? isa->trap : new + k, end - k);
+	}
+}
+
 /* Where they are bytes every mixture is harmless in every phase: near sites are one write. */
 static int write_bytes(struct port *port, struct sync_batch *batch, enum phase phase)
 {
@@ -110,16 +154,8 @@ static int write_bytes(struct port *port, struct sync_batch *batch, enum phase p
 
 		run_at(port_caps(port), batch, i, &run);
 		rc = run_read(port, &run);
-		for (uint32_t n = run.first; !rc && n <= run.last; n++) {
-			const struct sync_site *site = &batch->sites[n];
-			size_t start = (size_t)(site->address - run.address), end;
-
-			for (size_t k = 0; next_piece(batch->isa, site, phase, &k, &end); k = end)
-				run_put(&run, start + k,
-				        phase == TRAPS ? batch->isa->trap
-				                       : text_new(batch, site) + k,
-				        end - k);
-		}
+		if (!rc)
+			change(batch, phase, &run);
 		runs += run.low < run.high;
 		rc = rc ? rc : run_write(port, &run);
 		if (rc) {
@@ -170,10 +206,11 @@ static struct found look(struct port *port, const struct sync_batch *batch,
 	if (port_read(port, site->address, now, site->length))
 		return (struct found){0};
 	for (size_t k = 0; k < site->length;) {
-		size_t size = is_boundary(site, k) ? trap : 1;
+		bool boundary = boundaries(site) >> k & 1;
+		size_t size = boundary ? trap : 1;
 
 		found.whole = found.whole && text_same(now + k, new + k, size);
-		if (is_boundary(site, k))
+		if (boundary)
 			found.traps = found.traps && text_same(now + k, batch->isa->trap, size);
 		else
 			found.tail = found.tail && now[k] == new[k];
@@ -227,10 +264,11 @@ static void take_back(struct port *port, struct sync_batch *batch)
 
 int sync_breakpoint(struct port *port, struct sync_batch *batch)
 {
+	const struct port_caps *caps = port_caps(port);
 	int rc;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
-		if (sync_breakpoint_legal(port_caps(port), batch->isa, &batch->sites[i]))
+		if (sync_breakpoint_legal(caps, batch->isa, &batch->sites[i]))
 			continue;
 		port_set(port, &batch->failed, i);
 		return -EINVAL;

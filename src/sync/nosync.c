@@ -17,7 +17,12 @@
  *     return "done"                        executes old      <- nothing told it to fetch again
  *
  * so that each core has a context synchronisation event before the return.
+ *
+ * Where one byte is what may change, near sites are one write, in any pieces and any order: each
+ * byte is whole, what is between the sites stays what it is, and sites owe each other nothing (each
+ * mixture of theirs is what stores one after the other would show).
  */
+#include "sync/run.h"
 #include "sync/text.h"
 
 /* The bytes that change, as a half-open range of offsets; false if none does. */
@@ -46,12 +51,64 @@ bool sync_nosync_legal(const struct port_caps *caps, const struct isa *isa,
 	       isa->hotpatch_safe(site->original, site->patched, site->length, site->address);
 }
 
+/* One site by itself. */
+static int write_site(struct port *port, const struct sync_batch *batch,
+                      const struct sync_site *site, const uint8_t *bytes)
+{
+	size_t low = 0, high = site->length;
+
+	if (batch->isa->unit == 1)
+		changed(site, &low, &high);
+	return text_write(port, site->address + low, bytes + low, high - low, TEXT_WHOLE);
+}
+
+static int write_run(struct port *port, const struct sync_batch *batch, struct run *run)
+{
+	int rc = run_read(port, run);
+
+	for (uint32_t i = run->first; !rc && i <= run->last; i++) {
+		const struct sync_site *site = &batch->sites[i];
+		size_t low, high;
+
+		if (changed(site, &low, &high))
+			run_put(run, (size_t)(site->address - run->address) + low,
+			        text_new(batch, site) + low, 1);
+	}
+	return rc ? rc : run_write(port, run);
+}
+
+/* *end: of the sites that may have been written. */
+static int write_all(struct port *port, struct sync_batch *batch, uint32_t *end)
+{
+	struct run run;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < batch->count && !rc; i = *end) {
+		*end = i + 1;
+		if (batch->isa->unit > 1) {
+			rc = write_site(port, batch, &batch->sites[i],
+			                text_new(batch, &batch->sites[i]));
+		} else {
+			run_at(port_caps(port), batch, i, &run);
+			*end = run.last + 1;
+			rc = run.first == run.last ? write_site(port, batch, &batch->sites[i],
+			                                        text_new(batch, &batch->sites[i]))
+			                           : write_run(port, batch, &run);
+		}
+		if (rc)
+			port_set(port, &batch->failed, i);
+	}
+	return rc;
+}
+
 int sync_nosync(struct port *port, struct sync_batch *batch)
 {
+	const struct port_caps *caps = port_caps(port);
+	uint32_t end = 0;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
-		if (sync_nosync_legal(port_caps(port), batch->isa, &batch->sites[i]))
+		if (sync_nosync_legal(caps, batch->isa, &batch->sites[i]))
 			continue;
 		port_set(port, &batch->failed, i);
 		return -EINVAL;
@@ -59,31 +116,11 @@ int sync_nosync(struct port *port, struct sync_batch *batch)
 	rc = text_compare(port, batch);
 	if (rc)
 		return rc;
-	for (uint32_t i = 0; i < batch->count && !rc; i++) {
-		const struct sync_site *site = &batch->sites[i];
-		size_t low = 0, high = site->length;
-
-		if (batch->isa->unit == 1)
-			changed(site, &low, &high);
-		rc = text_write(port, site->address + low, text_new(batch, site) + low, high - low,
-		                TEXT_WHOLE);
-		if (rc)
-			port_set(port, &batch->failed, i);
-	}
-	if (rc) {
-		/* Each store is whole: those that were made are taken back as they were made. */
-		uint32_t failed = port_load(port, &batch->failed);
-
-		for (uint32_t i = 0; i < failed && i < batch->count; i++) {
-			const struct sync_site *site = &batch->sites[i];
-			size_t low = 0, high = site->length;
-
-			if (batch->isa->unit == 1)
-				changed(site, &low, &high);
-			(void)!text_write(port, site->address + low, text_old(batch, site) + low,
-			                  high - low, TEXT_WHOLE);
-		}
-	}
+	rc = write_all(port, batch, &end);
+	/* Each store is whole: those that were made, or may have been, are taken back one by one.
+	 */
+	for (uint32_t i = 0; rc && i < end; i++)
+		(void)!write_site(port, batch, &batch->sites[i], text_old(batch, &batch->sites[i]));
 	if (text_synchronise(port, batch, PORT_POINT_SYNC))
 		return rc ? rc : -ETIMEDOUT;
 	return rc;

@@ -4,14 +4,15 @@
  *
  * Up to RUN_SINGLE sites each is written alone: a neighbour's breakpoint between two of ours is
  * then never touched. Beyond, or if the batch says so, near ones are joined; what is between them
- * is read just before, and written as it was found.
+ * is read just before, and written as it was found. A run of several lies between two multiples of
+ * RUN_MAX: what is written is then one page where pages are that large, or more.
  */
 #ifndef SUTURE_SYNC_RUN_H
 #define SUTURE_SYNC_RUN_H
 
 #include "sync/sync.h"
 
-enum { RUN_MAX = 4096, RUN_SINGLE = 64, RUN_GAP = 256 };
+enum { RUN_MAX = 4096, RUN_SINGLE = 64, RUN_GAP = 1024 };
 
 struct run {
 	uint32_t first, last; /* sites, inclusive */
@@ -26,8 +27,21 @@ void run_at(const struct port_caps *caps, const struct sync_batch *batch, uint32
             struct run *run);
 /* Read it; nothing changes yet. */
 int run_read(struct port *port, struct run *run) port_must_check;
-/* Change `size` bytes at offset `at`, as far as they are others. */
-void run_put(struct run *run, size_t at, const uint8_t *bytes, size_t size);
+/* Change `size` bytes at offset `at`, from the first on that is another. */
+static inline void run_put(struct run *run, size_t at, const uint8_t *bytes, size_t size)
+{
+	size_t end = at + size;
+
+	for (; at < end && run->bytes[at] == *bytes; at++)
+		bytes++;
+	if (at == end)
+		return;
+	run->low = at < run->low ? at : run->low;
+	run->high = end > run->high ? end : run->high;
+	for (; at < end; at++)
+		run->bytes[at] = *bytes++;
+}
+
 /* Write what changes, in any pieces, with its duties (text_write). */
 int run_write(struct port *port, const struct run *run) port_must_check;
 

@@ -18,24 +18,6 @@
 #include "sync/run.h"
 #include "sync/text.h"
 
-const uint8_t *text_old(const struct sync_batch *batch, const struct sync_site *site)
-{
-	return batch->revert ? site->patched : site->original;
-}
-
-const uint8_t *text_new(const struct sync_batch *batch, const struct sync_site *site)
-{
-	return batch->revert ? site->original : site->patched;
-}
-
-bool text_same(const uint8_t *a, const uint8_t *b, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		if (a[i] != b[i])
-			return false;
-	return true;
-}
-
 bool text_ours(const struct isa *isa, const struct sync_site *site, const uint8_t *now)
 {
 	size_t trap = 0; /* bytes of a trap that still follow */
@@ -66,14 +48,12 @@ int text_compare(struct port *port, struct sync_batch *batch)
 			const struct sync_site *site = &batch->sites[k];
 			const uint8_t *now = run.bytes + (site->address - run.address);
 
-			if (!rc && !text_same(now, text_old(batch, site), site->length) &&
-			    !(batch->resume && text_ours(batch->isa, site, now)))
-				rc = -EUCLEAN;
-			if (rc) {
-				port_set(port, &batch->failed, k);
-				batch->refused = true;
-				return rc;
-			}
+			if (!rc && (text_same(now, text_old(batch, site), site->length) ||
+			            (batch->resume && text_ours(batch->isa, site, now))))
+				continue;
+			port_set(port, &batch->failed, k);
+			batch->refused = true;
+			return rc ? rc : -EUCLEAN;
 		}
 	}
 	return 0;

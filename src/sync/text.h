@@ -7,10 +7,23 @@
 #include "sync/sync.h"
 
 /* What a site is, and what it shall be. */
-const uint8_t *text_old(const struct sync_batch *batch, const struct sync_site *site);
-const uint8_t *text_new(const struct sync_batch *batch, const struct sync_site *site);
+static inline const uint8_t *text_old(const struct sync_batch *batch, const struct sync_site *site)
+{
+	return batch->revert ? site->patched : site->original;
+}
 
-bool text_same(const uint8_t *a, const uint8_t *b, size_t size);
+static inline const uint8_t *text_new(const struct sync_batch *batch, const struct sync_site *site)
+{
+	return batch->revert ? site->original : site->patched;
+}
+
+static inline bool text_same(const uint8_t *a, const uint8_t *b, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (a[i] != b[i])
+			return false;
+	return true;
+}
 
 /* Nothing but old bytes, new bytes, and traps at boundaries? */
 bool text_ours(const struct isa *isa, const struct sync_site *site, const uint8_t *now);

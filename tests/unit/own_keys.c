@@ -130,6 +130,100 @@ static void test_original(void)
 	suture_key_disable(&off_at_first);
 }
 
+static void test_overlap(void)
+{
+	const uint8_t *code = (const uint8_t *)(uintptr_t)unlikely_on;
+	uint8_t now[64], was[64], to[2] = {0x90, 0x90};
+	struct suture_edit edit = {.from = now, .to = to, .length = 2};
+	size_t at = 0;
+
+	memcpy(now, code, sizeof(now));
+	ok(suture_text_original(code, was, sizeof(was)) == 0 && memcmp(was, now, sizeof(was)),
+	   "a key that is on at first was off in the file");
+	while (at < 60 && was[at] == now[at])
+		at++;
+	edit.address = (uint8_t *)(uintptr_t)unlikely_on + at;
+	edit.from = now + at;
+	ok(suture_text_patch(&edit, 1, NULL) == -EEXIST && all(1, 2),
+	   "part of a use of a key that is on can not be edited");
+	edit.address = (uint8_t *)(uintptr_t)unlikely_on + at + 3;
+	edit.from = now + at + 3;
+	edit.length = 1;
+	ok(suture_text_patch(&edit, 1, NULL) == -EEXIST && all(1, 2), "nor its inside");
+}
+
+/* ---- many keys, three uses each, in no order ---- */
+
+enum { KEYS = 300, USES = 3 };
+static struct suture_key several[KEYS] __attribute__((used));
+/* The i-th use is of key i * 7 % KEYS, and is likely if i is odd. */
+__asm__(".text\n"
+        "uses:\n"
+        ".set use, 0\n"
+        ".rept 900\n"
+        "1:\t.if use & 1\n\t.byte 0xe9\n\t.long 9f - . - 4\n\t.else\n"
+        "\t.byte 0x0f, 0x1f, 0x44, 0, 0\n\t.endif\n"
+        ".pushsection suture_keys, \"aw\", @progbits\n"
+        ".balign 8\n"
+        ".long 1b - ., 9f - .\n"
+        ".quad several + (use * 7 % 300) * 8 + (use & 1) - .\n"
+        ".popsection\n"
+        ".set use, use + 1\n"
+        ".skip 3, 0x90\n"
+        ".endr\n"
+        "9:\tret\n");
+extern const uint8_t uses[];
+
+static unsigned wrong_uses(const bool on[KEYS])
+{
+	unsigned wrong_ones = 0;
+
+	for (unsigned i = 0; i < KEYS * USES; i++) {
+		uint8_t now = __atomic_load_n(&uses[i * 8], __ATOMIC_RELAXED);
+		bool jump = on[i * 7 % KEYS] != (i & 1);
+
+		wrong_ones += now != (jump ? 0xE9 : 0x0F) ||
+		              suture_key_enabled(&several[i * 7 % KEYS]) != on[i * 7 % KEYS];
+	}
+	return wrong_ones;
+}
+
+/* So many keys, each the other way, in a random order. */
+static int flip(bool on[KEYS], unsigned count)
+{
+	struct suture_key_change changes[KEYS];
+	unsigned order[KEYS];
+
+	for (unsigned i = 0; i < KEYS; i++) {
+		unsigned k = (unsigned)rand() % (i + 1);
+
+		order[i] = order[k];
+		order[k] = i;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		on[order[i]] = !on[order[i]];
+		changes[i] = (struct suture_key_change){&several[order[i]], on[order[i]]};
+	}
+	return suture_keys_change(changes, count, NULL);
+}
+
+static void test_several(void)
+{
+	bool on[KEYS] = {false};
+	uint8_t file[KEYS * USES * 8], was[sizeof(file)];
+	unsigned failed = 0;
+
+	memcpy(file, uses, sizeof(file));
+	ok(!wrong_uses(on), "300 keys, off");
+	for (unsigned i = 0; i < 60; i++)
+		failed += flip(on, i % 3 ? (unsigned)rand() % 20 : (unsigned)rand() % KEYS) ||
+		          wrong_uses(on);
+	ok(!failed, "60 times some of them are switched");
+	ok(suture_text_original(uses, was, sizeof(was)) == 0 && !memcmp(was, file, sizeof(was)) &&
+	           memcmp(uses, file, sizeof(file)),
+	   "what was there before them is known");
+}
+
 static void test_fork(void)
 {
 	int status = 0;
@@ -200,6 +294,8 @@ int main(void)
 	test_many();
 	test_batch();
 	test_original();
+	test_overlap();
+	test_several();
 	test_fork();
 	test_threads(4, cycles);
 	test_threads(16, cycles);

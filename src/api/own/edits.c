@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * edits.c - what our text was before it was changed, and is.
+ * edits.c - what our text was before it was changed, and is. Uses of keys are not listed here:
+ * their module's table (key.c) tells.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ bool edits_meet(uint64_t start, uint64_t end)
 {
 	size_t i = edit_after(start);
 
-	return i < edits_count && edits[i].address < end;
+	return (i < edits_count && edits[i].address < end) || keys_meet(start, end, false);
 }
 
 bool edits_overlap(const struct sync_site *site)
@@ -50,7 +51,7 @@ bool edits_overlap(const struct sync_site *site)
 		/* Nothing is edited there now: it makes room. */
 		memmove(&edits[i], &edits[i + 1], (--edits_count - i) * sizeof(*edits));
 	}
-	return false;
+	return keys_meet(site->address, site->address + site->length, true);
 }
 
 /* Room for `count` more, before anything is written. */
@@ -88,7 +89,7 @@ void edits_undo(uint64_t address, uint8_t *bytes, size_t size)
 {
 	for (size_t i = edit_after(address); i < edits_count; i++) {
 		if (edits[i].address >= address + size)
-			return;
+			break;
 		for (size_t k = 0; k < edits[i].length; k++) {
 			uint64_t at = edits[i].address + k - address;
 
@@ -96,6 +97,7 @@ void edits_undo(uint64_t address, uint8_t *bytes, size_t size)
 				bytes[at] = edits[i].original[k];
 		}
 	}
+	keys_undo(address, bytes, size);
 }
 
 void edits_forget(uint64_t start, uint64_t end)

@@ -11,91 +11,118 @@
 
 enum { USE_LENGTH = 5, LIKELY = 1 };
 
-/* A module with uses of keys, sorted by key. Under own_lock. */
+struct use {
+	struct suture_key *key;
+	struct sync_site site; /* from off to on */
+};
+
+/* A module with uses of keys. Under own_lock. */
 struct module {
 	struct module *next;
 	const struct suture_key_use *start, *stop;
-	const struct suture_key_use **uses;
+	struct use *uses; /* sorted by address */
+	/* Indices of uses: sorted by key, those of a key by address. */
+	uint32_t *by_key;
 	size_t count;
 };
 static struct module *modules;
+
+/* ---- modules ---- */
 
 static uintptr_t key_bits(const struct suture_key_use *use)
 {
 	return (uintptr_t)&use->key + (uintptr_t)use->key;
 }
 
-static const struct suture_key *key_of(const struct suture_key_use *use)
+/* False: the use does not reach its target. */
+static bool read_use(const struct suture_key_use *from, struct use *use)
 {
-	return (const struct suture_key *)(key_bits(use) & ~(uintptr_t)LIKELY);
+	uintptr_t code = (uintptr_t)&from->code + (uintptr_t)(intptr_t)from->code;
+	uintptr_t target = (uintptr_t)&from->target + (uintptr_t)(intptr_t)from->target;
+	bool likely = key_bits(from) & LIKELY;
+
+	use->key = (struct suture_key *)(key_bits(from) & ~(uintptr_t)LIKELY);
+	use->site = (struct sync_site){.address = code, .length = USE_LENGTH, .boundaries = 1};
+	isa_x86_64.nop(likely ? use->site.patched : use->site.original, USE_LENGTH);
+	return isa_x86_64.branch(code, target, likely ? use->site.original : use->site.patched,
+	                         USE_LENGTH) == USE_LENGTH;
 }
 
-static uintptr_t code_of(const struct suture_key_use *use)
+static int by_address(const void *a, const void *b)
 {
-	return (uintptr_t)&use->code + (uintptr_t)(intptr_t)use->code;
+	const struct use *x = a, *y = b;
+
+	return (x->site.address > y->site.address) - (x->site.address < y->site.address);
 }
 
-static uintptr_t target_of(const struct suture_key_use *use)
-{
-	return (uintptr_t)&use->target + (uintptr_t)(intptr_t)use->target;
-}
-
-/* The use's code while its key is on or off. */
-static int use_bytes(const struct suture_key_use *use, bool on, uint8_t bytes[USE_LENGTH])
-{
-	bool likely = key_bits(use) & LIKELY;
-
-	if (on != likely)
-		return isa_x86_64.branch(code_of(use), target_of(use), bytes, USE_LENGTH);
-	isa_x86_64.nop(bytes, USE_LENGTH);
-	return 0;
-}
-
-/* ---- modules ---- */
+static const struct use *sorting;
 
 static int by_key(const void *a, const void *b)
 {
-	const struct suture_key_use *x = *(const struct suture_key_use *const *)a;
-	const struct suture_key_use *y = *(const struct suture_key_use *const *)b;
-	uintptr_t k = (uintptr_t)key_of(x), l = (uintptr_t)key_of(y);
+	uint32_t i = *(const uint32_t *)a, k = *(const uint32_t *)b;
 
-	if (k == l) {
-		k = code_of(x);
-		l = code_of(y);
-	}
-	return (k > l) - (k < l);
+	if (sorting[i].key != sorting[k].key)
+		return sorting[i].key > sorting[k].key ? 1 : -1;
+	return (i > k) - (i < k);
 }
 
+static void module_free(struct module *module)
+{
+	free(module->uses);
+	free(module->by_key);
+	free(module);
+}
+
+/* NULL, and why. */
 static struct module *module_new(const struct suture_key_use *start,
-                                 const struct suture_key_use *stop)
+                                 const struct suture_key_use *stop, int *error)
 {
 	struct module *module = calloc(1, sizeof(*module));
+	size_t count = (size_t)(stop - start);
 
+	*error = -ENOMEM;
 	if (!module)
 		return NULL;
-	module->start = start;
-	module->stop = stop;
-	module->count = (size_t)(stop - start);
-	module->uses = calloc(module->count + 1, sizeof(*module->uses));
-	if (!module->uses) {
-		free(module);
+	*module = (struct module){.start = start,
+	                          .stop = stop,
+	                          .uses = calloc(count + 1, sizeof(*module->uses)),
+	                          .by_key = calloc(count + 1, sizeof(*module->by_key)),
+	                          .count = count};
+	for (size_t i = 0; module->uses && module->by_key && i < count; i++) {
+		module->by_key[i] = (uint32_t)i;
+		if (!read_use(&start[i], &module->uses[i])) {
+			*error = -ERANGE;
+			module_free(module);
+			return NULL;
+		}
+	}
+	if (!module->uses || !module->by_key || count > UINT32_MAX) {
+		module_free(module);
 		return NULL;
 	}
-	for (size_t i = 0; i < module->count; i++)
-		module->uses[i] = &start[i];
-	qsort(module->uses, module->count, sizeof(*module->uses), by_key);
+	qsort(module->uses, count, sizeof(*module->uses), by_address);
+	sorting = module->uses;
+	qsort(module->by_key, count, sizeof(*module->by_key), by_key);
+	*error = 0;
 	return module;
 }
 
-/* Index of the first use of the key. */
-static size_t first_use(const struct module *module, const struct suture_key *key)
+static const struct suture_key *key_at(const struct module *module, size_t i)
+{
+	return i < module->count ? module->uses[module->by_key[i]].key : NULL;
+}
+
+/* Index, in by_key, of the first use of the key; `near` is where it may well be. */
+static size_t first_use(const struct module *module, const struct suture_key *key, size_t near)
 {
 	size_t low = 0, high = module->count;
 
+	if (key_at(module, near) == key && (!near || key_at(module, near - 1) != key))
+		return near;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (key_of(module->uses[middle]) < key)
+		if (key_at(module, middle) < key)
 			low = middle + 1;
 		else
 			high = middle;
@@ -103,114 +130,202 @@ static size_t first_use(const struct module *module, const struct suture_key *ke
 	return low;
 }
 
-static bool is_use(const struct module *module, size_t i, const struct suture_key *key)
+/* ---- what the text was ---- */
+
+/* Index of the first use that ends after `address`. */
+static size_t use_after(const struct module *module, uint64_t address)
 {
-	return i < module->count && key_of(module->uses[i]) == key;
+	size_t low = 0, high = module->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (module->uses[middle].site.address + USE_LENGTH <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+bool keys_meet(uint64_t start, uint64_t end, bool but_whole)
+{
+	for (const struct module *m = modules; m; m = m->next)
+		for (size_t i = use_after(m, start); i < m->count; i++) {
+			const struct use *use = &m->uses[i];
+			bool whole = use->site.address == start && end - start == USE_LENGTH;
+
+			if (use->site.address >= end)
+				break;
+			if (use->key->users > 0 && !(but_whole && whole))
+				return true;
+		}
+	return false;
+}
+
+void keys_undo(uint64_t address, uint8_t *bytes, size_t size)
+{
+	for (const struct module *m = modules; m; m = m->next)
+		for (size_t i = use_after(m, address); i < m->count; i++) {
+			const struct use *use = &m->uses[i];
+
+			if (use->site.address >= address + size)
+				break;
+			for (size_t k = 0; use->key->users > 0 && k < USE_LENGTH; k++)
+				if (use->site.address + k - address < size)
+					bytes[use->site.address + k - address] =
+					        use->site.original[k];
+		}
 }
 
 /* ---- transactions ---- */
 
-static int add_use(struct patch_registry *registry, const struct suture_key_use *use, bool on)
-{
-	struct sync_site *site = &registry->sites[registry->count];
-	int rc = use_bytes(use, !on, site->original);
+/* What a change does to its key's text: suture_key.change. */
+enum { NOTHING, STAYS, TURNS_ON, TURNS_OFF };
 
-	if (rc >= 0)
-		rc = use_bytes(use, on, site->patched);
-	if (rc < 0)
-		return rc;
-	site->address = code_of(use);
-	site->length = USE_LENGTH;
-	site->boundaries = 1;
-	registry->count++;
-	return 0;
+static void add_use(struct patch_registry *registry, const struct use *use, bool on)
+{
+	struct sync_site *site = &registry->sites[registry->count++];
+
+	*site = use->site;
+	if (!on) {
+		memcpy(site->original, use->site.patched, USE_LENGTH);
+		memcpy(site->patched, use->site.original, USE_LENGTH);
+	}
 }
 
-static size_t count_uses(const struct suture_key *key)
+/* Few keys are looked up in a module's table; for many of them the table is gone through once. */
+static bool are_many(const struct module *module, size_t changes)
 {
-	size_t count = 0;
-
-	for (const struct module *m = modules; m; m = m->next)
-		for (size_t i = first_use(m, key); is_use(m, i, key); i++)
-			count++;
-	return count;
+	return changes * 4 > module->count;
 }
 
-static int add_key(struct patch_registry *registry, const struct suture_key *key, bool on)
+/* An upper bound. */
+static size_t count_sites(const struct suture_key_change *changes, size_t count)
 {
-	int rc = 0;
+	size_t sites = 0;
 
-	for (const struct module *m = modules; m; m = m->next)
-		for (size_t i = first_use(m, key); !rc && is_use(m, i, key); i++)
-			rc = add_use(registry, m->uses[i], on);
-	return rc;
+	for (const struct module *m = modules; m; m = m->next) {
+		size_t at = 0;
+
+		if (are_many(m, count))
+			sites += m->count;
+		for (size_t i = 0; i < count && !are_many(m, count); i++)
+			for (at = first_use(m, changes[i].key, at); key_at(m, at) == changes[i].key;
+			     at++)
+				sites++;
+	}
+	return sites;
 }
 
-static int by_address(const void *a, const void *b)
+static void add_some(struct patch_registry *registry, const struct module *module,
+                     const struct suture_key_change *changes, size_t count)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct suture_key *key = changes[i].key;
+
+		if (key->change == STAYS)
+			continue;
+		for (at = first_use(module, key, at); key_at(module, at) == key; at++)
+			add_use(registry, &module->uses[module->by_key[at]],
+			        key->change == TURNS_ON);
+	}
+}
+
+static void add_all(struct patch_registry *registry, const struct module *module)
+{
+	for (size_t i = 0; i < module->count; i++) {
+		const struct use *use = &module->uses[i];
+
+		if (use->key->change >= TURNS_ON)
+			add_use(registry, use, use->key->change == TURNS_ON);
+	}
+}
+
+static int site_order(const void *a, const void *b)
 {
 	const struct sync_site *x = a, *y = b;
 
 	return (x->address > y->address) - (x->address < y->address);
 }
 
-/* Does the change turn the key on or off? -ERANGE: it is off already. */
-static int turns(const struct suture_key_change *change)
+static void sort(struct patch_registry *registry)
 {
-	if (!change->enable && change->key->users <= 0)
-		return -ERANGE;
-	return change->enable ? change->key->users == 0 : change->key->users == 1;
+	struct sync_site *sites = registry->sites;
+	uint32_t i = 1;
+
+	while (i < registry->count && sites[i - 1].address < sites[i].address)
+		i++;
+	if (i < registry->count)
+		qsort(sites, registry->count, sizeof(*sites), site_order);
 }
 
 static int apply(const struct suture_key_change *changes, size_t count,
-                 struct patch_registry *registry, struct suture_text_options *options)
+                 struct suture_text_options *options)
 {
+	size_t sites = count_sites(changes, count);
 	struct suture_text_options how = *options;
+	struct patch_registry *registry;
 	int rc = 0;
 
-	for (size_t i = 0; i < count && !rc; i++)
-		if (turns(&changes[i]) > 0)
-			rc = add_key(registry, changes[i].key, changes[i].enable);
-	if (rc)
-		return own_fail(options, 0, -EOPNOTSUPP,
-		                "a use of a key does not reach its target");
-	if (!registry->count)
-		return 0;
-	qsort(registry->sites, registry->count, sizeof(registry->sites[0]), by_address);
-	if (edits_reserve(registry->count))
+	if (sites > UINT32_MAX)
+		return own_fail(options, 0, -EINVAL, "too many uses");
+	registry = malloc(patch_registry_size((uint32_t)sites));
+	if (!registry)
 		return own_fail(options, 0, -ENOMEM, "out of memory");
+	registry->count = 0;
+	for (const struct module *m = modules; m; m = m->next) {
+		if (are_many(m, count))
+			add_all(registry, m);
+		else
+			add_some(registry, m, changes, count);
+	}
+	sort(registry);
 	how.strategy = SUTURE_CHEAPEST;
-	rc = own_apply(registry, &how, true);
-	for (uint32_t i = 0; !rc && i < registry->count; i++)
-		edits_note(&registry->sites[i]);
+	if (registry->count)
+		rc = own_apply(registry, &how, true);
 	options->failed = 0;
+	own_free(registry);
 	return rc;
+}
+
+/* Say in each key what is to become of it. Returns how many could be told. */
+static size_t announce(const struct suture_key_change *changes, size_t count,
+                       struct suture_text_options *options, int *error)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct suture_key *key = changes[i].key;
+
+		if (key->change != NOTHING)
+			*error = own_fail(options, i, -EINVAL, "a key occurs twice");
+		else if (!changes[i].enable && key->users <= 0)
+			*error = own_fail(options, i, -ERANGE, "key %zu is off already", i);
+		if (*error)
+			return i;
+		if (changes[i].enable)
+			key->change = key->users == 0 ? TURNS_ON : STAYS;
+		else
+			key->change = key->users == 1 ? TURNS_OFF : STAYS;
+	}
+	return count;
 }
 
 static int change_locked(const struct suture_key_change *changes, size_t count,
                          struct suture_text_options *options)
 {
-	struct patch_registry *registry;
-	size_t uses = 0;
-	int rc;
+	int rc = 0;
+	size_t told = announce(changes, count, options, &rc);
 
-	for (size_t i = 0; i < count; i++) {
-		for (size_t k = 0; k < i; k++)
-			if (changes[k].key == changes[i].key)
-				return own_fail(options, i, -EINVAL, "a key occurs twice");
-		if (turns(&changes[i]) < 0)
-			return own_fail(options, i, -ERANGE, "key %zu is off already", i);
-		uses += count_uses(changes[i].key);
+	if (!rc)
+		rc = apply(changes, count, options);
+	for (size_t i = 0; i < told; i++) {
+		changes[i].key->change = NOTHING;
+		if (!rc)
+			__atomic_fetch_add(&changes[i].key->users, changes[i].enable ? 1 : -1,
+			                   __ATOMIC_RELAXED);
 	}
-	if (uses > UINT32_MAX)
-		return own_fail(options, 0, -EINVAL, "too many uses");
-	registry = calloc(1, patch_registry_size((uint32_t)uses));
-	if (!registry)
-		return own_fail(options, 0, -ENOMEM, "out of memory");
-	rc = apply(changes, count, registry, options);
-	for (size_t i = 0; !rc && i < count; i++)
-		__atomic_fetch_add(&changes[i].key->users, changes[i].enable ? 1 : -1,
-		                   __ATOMIC_RELAXED);
-	own_free(registry);
 	return rc;
 }
 
@@ -252,20 +367,18 @@ int suture_key_disable(struct suture_key *key)
 static int turn_on_initial(const struct module *module)
 {
 	struct suture_text_options options = {.size = sizeof(options)};
-	struct patch_registry *registry = calloc(1, patch_registry_size((uint32_t)module->count));
-	int rc = registry ? 0 : -ENOMEM;
+	struct patch_registry *registry = malloc(patch_registry_size((uint32_t)module->count));
+	int rc = 0;
 
-	for (size_t i = 0; !rc && i < module->count; i++)
-		if (key_of(module->uses[i])->users > 0)
-			rc = add_use(registry, module->uses[i], true);
-	if (!rc && registry->count) {
-		qsort(registry->sites, registry->count, sizeof(registry->sites[0]), by_address);
-		rc = edits_reserve(registry->count);
-		if (!rc)
-			rc = own_apply(registry, &options, true);
-	}
-	if (registry)
-		own_free(registry);
+	if (!registry)
+		return -ENOMEM;
+	registry->count = 0;
+	for (size_t i = 0; i < module->count; i++)
+		if (module->uses[i].key->users > 0)
+			add_use(registry, &module->uses[i], true);
+	if (registry->count)
+		rc = own_apply(registry, &options, true);
+	own_free(registry);
 	return rc;
 }
 
@@ -288,7 +401,9 @@ void suture_keys_register(struct suture_key_use *start, struct suture_key_use *s
 		return;
 	}
 	/* Once for each file of the module that includes the header. */
-	module = is_known(start) ? NULL : module_new(start, stop);
+	module = is_known(start) ? NULL : module_new(start, stop, &rc);
+	if (rc)
+		fprintf(stderr, "suture: static keys of a module stay off (%d)\n", -rc);
 	if (module) {
 		module->next = modules;
 		modules = module;
@@ -310,12 +425,12 @@ void suture_keys_unregister(struct suture_key_use *start, struct suture_key_use 
 	if (*at) {
 		struct module *module = *at;
 
-		for (size_t i = 0; i < module->count; i++)
-			edits_forget(code_of(module->uses[i]),
-			             code_of(module->uses[i]) + USE_LENGTH);
+		/* Somebody may have edited a use. */
+		if (module->count)
+			edits_forget(module->uses[0].site.address,
+			             module->uses[module->count - 1].site.address + USE_LENGTH);
 		*at = module->next;
-		free(module->uses);
-		free(module);
+		module_free(module);
 	}
 	own_unlock();
 	(void)stop;

@@ -31,6 +31,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct port *port;
 static int port_error;
 
+/* Of whoever took the lock: what this thread returns to is above it. */
+static const void *frame;
+
 /* One transaction at a time; an entry that could not be retired in time is not used again. */
 static struct patch_live live[LIVE_MAX];
 static unsigned live_lost;
@@ -71,7 +74,13 @@ int own_lock(void)
 	if (!port)
 		return port_error;
 	pthread_mutex_lock(&lock);
+	frame = __builtin_frame_address(0);
 	return 0;
+}
+
+bool own_alone(void)
+{
+	return linux_alone();
 }
 
 void own_unlock(void)
@@ -170,8 +179,15 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 
 /* ---- all threads at rest ---- */
 
+static bool touches(const struct patch_registry *registry, uint32_t i)
+{
+	const struct sync_site *site = &registry->sites[i];
+
+	return i && i < registry->count && site->address == site[-1].address + site[-1].length;
+}
+
 /* Where nobody may be, or come to from code of ours: behind the first byte, unless the old code is
- * one instruction. */
+ * one instruction. Sites that touch are parts of one sequence. */
 static int fill_clear(const struct patch_registry *registry, struct suture_text_options *options,
                       struct patch_options *how)
 {
@@ -182,25 +198,29 @@ static int fill_clear(const struct patch_registry *registry, struct suture_text_
 		return own_fail(options, 0, -ENOMEM, "out of memory");
 	for (uint32_t i = 0; i < registry->count; i++) {
 		const struct sync_site *site = &registry->sites[i];
+		uint64_t end = site->address + site->length;
+		bool part = touches(registry, i);
 		struct isa_insn insn;
 
-		if (isa_x86_64.decode(site->original, site->length, site->address, &insn) ==
-		    site->length)
+		if (!part && !touches(registry, i + 1) &&
+		    isa_x86_64.decode(site->original, site->length, site->address, &insn) ==
+		            site->length)
 			continue;
-		if (points_lead_into(site->address, site->address + site->length))
+		if (points_lead_into(part ? site->address - 1 : site->address, end))
 			return own_fail(options, i, -EEXIST,
 			                "%#lx: code made for an earlier hook or probe goes on "
 			                "inside",
 			                (unsigned long)site->address);
-		clear[how->clear_count++] =
-		        (struct port_range){site->address + 1, site->address + site->length};
+		if (part)
+			clear[how->clear_count - 1].end = end;
+		else
+			clear[how->clear_count++] = (struct port_range){site->address + 1, end};
 	}
 	return 0;
 }
 
 static int prepare_quiescence(const struct patch_registry *registry,
-                              struct suture_text_options *options, struct patch_options *how,
-                              const void *frame)
+                              struct suture_text_options *options, struct patch_options *how)
 {
 	int rc = fill_clear(registry, options, how);
 
@@ -324,6 +344,13 @@ int own_explain(const struct patch_registry *registry, struct suture_text_option
 		                address);
 	case -EFAULT:
 		return own_fail(options, failed, rc, "%#lx: is not mapped", address);
+	case -EBUSY:
+		return own_fail(options, failed, rc,
+		                "%#lx: a thread is inside one of the sequences, or has yet to "
+		                "return there",
+		                address);
+	case -ENOTSUP:
+		return own_fail(options, failed, rc, "other threads run, and can not be stopped");
 	case -ETIMEDOUT:
 		return own_fail(options, failed, rc, "another thread was patching for too long");
 	default:
@@ -360,19 +387,39 @@ static int check_points(const struct patch_registry *registry, struct suture_tex
 	return 0;
 }
 
+static int apply_masked(struct patch_registry *registry, struct suture_text_options *options,
+                        struct patch_options *how)
+{
+	size_t failed = 0;
+	/* A handler of somebody's on this thread could wait for us at a trap. */
+	uint64_t mask = port_mask(port);
+	int rc = how->strategy == PATCH_QUIESCE ? apply_at_rest(registry, how, &failed)
+	                                        : patch_apply(port, registry, how, &failed);
+
+	if (!retire(how)) {
+		live_lost++;
+		stuck = registry;
+	}
+	port_unmask(port, mask);
+	if (how->strategy == PATCH_QUIESCE) {
+		linux_park_detach(port);
+		if (rc && explain_quiescence(registry, options, rc))
+			return rc;
+	}
+	return rc ? own_explain(registry, options, failed, rc) : 0;
+}
+
 int own_apply(struct patch_registry *registry, struct suture_text_options *options, bool single)
 {
 	struct patch_options how = {
 	        .isa = &isa_x86_64,
 	        .deadline_ns = own_deadline(options),
+	        .tries = 1,
 	};
-	size_t failed = 0;
-	uint64_t mask;
 	int rc = check_points(registry, options);
 
 	if (!rc)
 		rc = choose(registry, options, single, &how.strategy);
-
 	if (!rc && how.strategy == PATCH_BREAKPOINT) {
 		if (live_lost == EDITS_LIVE)
 			return own_fail(options, 0, -EBUSY, "threads are stuck in the trap path");
@@ -382,25 +429,9 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 		rc = own_attach_traps(false, options);
 	}
 	if (!rc && how.strategy == PATCH_QUIESCE)
-		rc = prepare_quiescence(registry, options, &how, __builtin_frame_address(0));
-	if (rc) {
-		free((void *)how.clear);
-		return rc;
-	}
-	/* A handler of somebody's on this thread could wait for us at a trap. */
-	mask = port_mask(port);
-	rc = how.strategy == PATCH_QUIESCE ? apply_at_rest(registry, &how, &failed)
-	                                   : patch_apply(port, registry, &how, &failed);
-	if (!retire(&how)) {
-		live_lost++;
-		stuck = registry;
-	}
-	port_unmask(port, mask);
-	if (how.strategy == PATCH_QUIESCE) {
-		linux_park_detach(port);
-		free((void *)how.clear);
-		if (rc && explain_quiescence(registry, options, rc))
-			return rc;
-	}
-	return rc ? own_explain(registry, options, failed, rc) : 0;
+		rc = prepare_quiescence(registry, options, &how);
+	if (!rc)
+		rc = apply_masked(registry, options, &how);
+	free((void *)how.clear);
+	return rc;
 }

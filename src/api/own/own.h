@@ -18,6 +18,9 @@ void own_unlock(void);
 int own_apply(struct patch_registry *registry, struct suture_text_options *options,
               bool single) port_must_check;
 
+/* Is there no other thread? */
+bool own_alone(void);
+
 /* Free a registry that was given to own_apply, if no thread may still look at it. */
 void own_free(struct patch_registry *registry);
 
@@ -59,5 +62,11 @@ void edits_note(const struct sync_site *site);
 void edits_undo(uint64_t address, uint8_t *bytes, size_t size);
 /* The text is no longer there. */
 void edits_forget(uint64_t start, uint64_t end);
+
+/* ---- key.c: the same for uses of keys, which are known without ---- */
+
+/* Does a use of a key that is on meet the range? `but_whole`: unless it is all of the range. */
+bool keys_meet(uint64_t start, uint64_t end, bool but_whole);
+void keys_undo(uint64_t address, uint8_t *bytes, size_t size);
 
 #endif

@@ -57,6 +57,8 @@ int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_che
 /* The signals that a thread blocks (its number as text): bit N - 1 for signal N. 0 if it is gone.
  */
 uint64_t linux_blocked_by(const char *tid);
+/* Is there no other thread in this process? */
+bool linux_alone(void);
 
 /* trap.c: the handler, and whose port it works for. */
 extern struct port *linux_handling;

@@ -171,6 +171,19 @@ void linux_unmask_handlers(void)
 	}
 }
 
+bool linux_alone(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	int count = 0;
+
+	while (tasks && (entry = readdir(tasks)))
+		count += entry->d_name[0] != '.';
+	if (tasks)
+		closedir(tasks);
+	return count == 1;
+}
+
 /* Linux: Documentation/arch/x86/shstk.rst */
 bool linux_shadow_stack(void)
 {
