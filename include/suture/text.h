@@ -92,6 +92,17 @@ enum suture_strategy {
 	 * child of fork has nothing pending.
 	 */
 	SUTURE_QUIESCE,
+	/*
+	 * One instruction of which one operand changes: up to 8 bytes, naturally aligned, with one
+	 * store; only in regions of suture/code.h, where code can be written like that. Nobody is
+	 * held up, no trap and no signal handler. Never chosen by SUTURE_CHEAPEST, because the
+	 * Intel manual does not promise it: vol. 3, 8.1.1 makes such a store whole for data, 8.1.3
+	 * asks for synchronisation before code that was changed is executed. It rests on
+	 * instruction fetch taking aligned words whole, as runtimes do that patch calls in this
+	 * way; demand it if that is good enough. suture_code_modify and SUTURE_BREAKPOINT do
+	 * without.
+	 */
+	SUTURE_WORD,
 };
 
 struct suture_text_options {

@@ -47,6 +47,7 @@ static struct sync_batch batch_of(const struct patch_registry *registry,
 	        .sites = registry->sites,
 	        .count = registry->count,
 	        .join = options->join,
+	        .word = options->word,
 	        .revert = revert,
 	        .strict = !revert,
 	        .clear = options->clear,
@@ -76,6 +77,11 @@ enum patch_strategy patch_plan(const struct port_caps *caps, const struct isa *i
 	return nosync == registry->count       ? PATCH_NOSYNC
 	       : breakpoint == registry->count ? PATCH_BREAKPOINT
 	                                       : PATCH_QUIESCE;
+}
+
+bool patch_word(const struct isa *isa, const struct sync_site *site)
+{
+	return sync_nosync_word(isa, site);
 }
 
 static int run_strategy(struct port *port, struct sync_batch *batch,

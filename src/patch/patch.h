@@ -93,6 +93,7 @@ struct patch_options {
 	struct patch_traps *traps;
 	struct patch_live *live; /* one of traps->live */
 	bool join;               /* write near sites in one go, however few there are */
+	bool word;               /* PATCH_NOSYNC: see struct sync_batch */
 	uint64_t deadline_ns;
 	unsigned tries;
 	/* For PATCH_QUIESCE only; see struct sync_batch. */
@@ -108,6 +109,9 @@ struct patch_options {
  */
 enum patch_strategy patch_plan(const struct port_caps *caps, const struct isa *isa,
                                const struct patch_registry *registry, bool traps, size_t *failed);
+
+/* May `site` be changed with options.word? */
+bool patch_word(const struct isa *isa, const struct sync_site *site);
 
 /*
  * Patch every site of the registry, or none. On return 0 every core executes the new code and

@@ -39,6 +39,33 @@ static bool changed(const struct sync_site *site, size_t *low, size_t *high)
 	return *high != 0;
 }
 
+/* Widen what changes to one aligned store within the site; false if there is none. */
+static bool widen(const struct sync_site *site, size_t *low, size_t *high)
+{
+	for (size_t size = 1; size <= 8; size *= 2) {
+		uint64_t start = (site->address + *low) & ~(uint64_t)(size - 1);
+		size_t at = (size_t)(start - site->address);
+
+		if (start < site->address || at + size < *high || at + size > site->length)
+			continue;
+		*low = at;
+		*high = at + size;
+		return true;
+	}
+	return false;
+}
+
+/* The part of a site that is one store. */
+static bool store_of(const struct sync_batch *batch, const struct sync_site *site, size_t *low,
+                     size_t *high)
+{
+	*low = 0;
+	*high = site->length;
+	if (batch->isa->unit != 1)
+		return true;
+	return changed(site, low, high) && widen(site, low, high);
+}
+
 bool sync_nosync_legal(const struct port_caps *caps, const struct isa *isa,
                        const struct sync_site *site)
 {
@@ -51,14 +78,27 @@ bool sync_nosync_legal(const struct port_caps *caps, const struct isa *isa,
 	       isa->hotpatch_safe(site->original, site->patched, site->length, site->address);
 }
 
+bool sync_nosync_word(const struct isa *isa, const struct sync_site *site)
+{
+	size_t low, high;
+
+	return isa->unit == 1 && changed(site, &low, &high) && widen(site, &low, &high);
+}
+
+static bool legal(const struct port_caps *caps, const struct sync_batch *batch,
+                  const struct sync_site *site)
+{
+	return batch->word ? sync_nosync_word(batch->isa, site)
+	                   : sync_nosync_legal(caps, batch->isa, site);
+}
+
 /* One site by itself. */
 static int write_site(struct port *port, const struct sync_batch *batch,
                       const struct sync_site *site, const uint8_t *bytes)
 {
-	size_t low = 0, high = site->length;
+	size_t low, high;
 
-	if (batch->isa->unit == 1)
-		changed(site, &low, &high);
+	store_of(batch, site, &low, &high);
 	return text_write(port, site->address + low, bytes + low, high - low, TEXT_WHOLE);
 }
 
@@ -85,7 +125,7 @@ static int write_all(struct port *port, struct sync_batch *batch, uint32_t *end)
 
 	for (uint32_t i = 0; i < batch->count && !rc; i = *end) {
 		*end = i + 1;
-		if (batch->isa->unit > 1) {
+		if (batch->isa->unit > 1 || batch->word) {
 			rc = write_site(port, batch, &batch->sites[i],
 			                text_new(batch, &batch->sites[i]));
 		} else {
@@ -108,7 +148,7 @@ int sync_nosync(struct port *port, struct sync_batch *batch)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
-		if (sync_nosync_legal(caps, batch->isa, &batch->sites[i]))
+		if (legal(caps, batch, &batch->sites[i]))
 			continue;
 		port_set(port, &batch->failed, i);
 		return -EINVAL;

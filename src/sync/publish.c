@@ -38,7 +38,8 @@ static int write_code(struct port *port, const struct sync_code *code)
 
 	if (rc)
 		return rc;
-	rc = port_write(port, &view, code->address, code->bytes, code->size);
+	if (code->bytes)
+		rc = port_write(port, &view, code->address, code->bytes, code->size);
 	port_point(port, PORT_POINT_CLEAN);
 	port_clean_written(port, &view, code->address, code->size);
 	port_point(port, PORT_POINT_CLOSE);

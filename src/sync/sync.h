@@ -40,6 +40,10 @@ struct sync_batch {
 	/* Write near sites in one go, however few they are; see run.h. */
 	bool join;
 	bool revert; /* from `patched` to `original` */
+	/* nosync only, byte-wise ISAs: of each site, which is one instruction before and after, the
+	 * smallest naturally aligned word of up to 8 bytes that holds all that changes may be one
+	 * store. The caller stands for that being whole, for the port and for fetch. */
+	bool word;
 	/* true: every old byte must be there, or nothing is written at all.
 	 * false (quiesce only): bytes that are old become new; a neighbour's breakpoint stays, and
 	 * so does text that is other code by now or no longer mapped. */
@@ -90,6 +94,8 @@ struct sync_batch {
  * may be changed while it is executed, or (byte-wise ISAs) one byte of it changes. */
 bool sync_nosync_legal(const struct port_caps *caps, const struct isa *isa,
                        const struct sync_site *site);
+/* And with batch->word? */
+bool sync_nosync_word(const struct isa *isa, const struct sync_site *site);
 int sync_nosync(struct port *port, struct sync_batch *batch) port_must_check;
 
 /* By breakpoint? Traps reach us, a trap is one store, and the new code has a trap wherever an old
@@ -113,7 +119,7 @@ int sync_quiesce(struct port *port, struct sync_batch *batch) port_must_check;
 /* Bytes for one stretch of such memory. */
 struct sync_code {
 	uint64_t address;
-	const void *bytes;
+	const void *bytes; /* NULL: they were written through the alias of port_view_open */
 	size_t size;
 };
 /*

@@ -156,6 +156,10 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 		*strategy = PATCH_QUIESCE;
 		return 0;
 	}
+	if (options->strategy == SUTURE_WORD) {
+		*strategy = PATCH_NOSYNC;
+		return code_check_words(port, registry, options);
+	}
 	*strategy = patch_plan(port_caps(port), &isa_x86_64, registry, true, &failed);
 	if (options->strategy == SUTURE_NOSYNC) {
 		/* What is legal with no traps at all. */
@@ -413,6 +417,7 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 {
 	struct patch_options how = {
 	        .isa = &isa_x86_64,
+	        .word = options->strategy == SUTURE_WORD,
 	        .deadline_ns = own_deadline(options),
 	        .tries = 1,
 	};

@@ -48,6 +48,13 @@ int own_attach_traps(bool invalid, struct suture_text_options *options) port_mus
 int own_explain(const struct patch_registry *registry, struct suture_text_options *options,
                 size_t failed, int rc);
 
+/* ---- code.c: regions ---- */
+
+/* SUTURE_WORD: are all sites one instruction, in regions, of which one aligned word changes? The
+ * message is filled if not (-EOPNOTSUPP). Under own_lock. */
+int code_check_words(const struct port *port, const struct patch_registry *registry,
+                     struct suture_text_options *options) port_must_check;
+
 /* ---- edits.c ---- */
 
 /* Is any byte of [start, end) edited? */

@@ -2,9 +2,10 @@
 /*
  * linux.h - port/linux: our own process.
  *
- * Text is written through /proc/self/mem, which needs no writable mapping at any time. Everything
- * here but setup.c and signal.c is in the section that is never patched (suture_noinstr), and calls
- * nothing outside it: system calls are made directly.
+ * Text is written through /proc/self/mem, which needs no writable mapping at any time; memory that
+ * is mapped twice (linux_alias_add) through its other mapping. Everything here but setup.c and
+ * signal.c is in the section that is never patched (suture_noinstr), and calls nothing outside it:
+ * system calls are made directly.
  */
 #ifndef SUTURE_PORT_LINUX_H
 #define SUTURE_PORT_LINUX_H
@@ -15,8 +16,18 @@
 
 enum { LINUX_TRAP_SIGNALS = 2 };
 
+/* Memory that is mapped twice: to execute, and to write. Shared mappings can not be written through
+ * /proc/self/mem. */
+struct linux_alias {
+	uint64_t start, size; /* where it is executed */
+	uint64_t writable;
+	struct linux_alias *next;
+};
+
 struct port {
 	struct port_caps caps;
+	/* Changed and walked under port_lock. */
+	struct linux_alias *aliases, *recent;
 	int mem;       /* /proc/self/mem */
 	uint32_t pid;  /* whose it is: a child that nobody told of its fork must not use it */
 	uint32_t lock; /* 0, or the holder's thread id; bit 31: somebody waits */
@@ -59,6 +70,12 @@ int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_che
 uint64_t linux_blocked_by(const char *tid);
 /* Is there no other thread in this process? */
 bool linux_alone(void);
+/* From now on, until it is removed, text there is written through its other mapping; `alias` is the
+ * caller's memory. Under port_lock. */
+void linux_alias_add(struct port *port, struct linux_alias *alias);
+void linux_alias_remove(struct port *port, struct linux_alias *alias);
+/* Where `size` bytes at `address` are written like that; NULL: not all of them are. */
+void *linux_writable(const struct port *port, uint64_t address, size_t size);
 
 /* trap.c: the handler, and whose port it works for. */
 extern struct port *linux_handling;
