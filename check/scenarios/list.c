@@ -38,6 +38,7 @@ const struct scenario *const scenarios[] = {
         &scenario_probe_cycle,
         &scenario_handover,
         &scenario_moved,
+        &scenario_adopted,
         &scenario_trap_meanwhile,
         &scenario_reclaim,
         &scenario_publish_near,

@@ -212,3 +212,44 @@ const struct scenario scenario_moved = {
         .subject = "late-trap",
         .build = build_moved,
 };
+
+/* ---- another registry comes meanwhile ---- */
+
+static void adopts(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+	struct patch_options other = kit->options;
+
+	other.deadline_ns = PORT_FOREVER;
+	other.live = &kit->live[1];
+	world_assert(port, patch_adopt(port, &other) == 0, "a registry is not adopted");
+}
+
+static void cycles_patiently(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+
+	kit_apply(port, kit, 0);
+	kit_revert(port, kit, 0);
+	kit_apply(port, kit, 0);
+}
+
+static void build_adopted(struct world *world)
+{
+	struct kit *kit = layout_probe(world);
+
+	kit->loop = AT_SITE;
+	add_key(kit, 1, AT_SECOND, AT_SLOT + 8);
+	lead_to(world, AT_NEW, 7, AT_SITE);
+	kit->options.deadline_ns = PORT_FOREVER;
+	thread_calls(world, "adds, removes, adds a probe", cycles_patiently);
+	thread_calls(world, "makes another known", adopts);
+	thread_runs(world, "runs over the site", AT_SITE);
+}
+
+const struct scenario scenario_adopted = {
+        .name = "registry-adopted",
+        .what = "the trap path gets to know another registry while a probe comes and goes",
+        .subject = "late-trap",
+        .build = build_adopted,
+};
