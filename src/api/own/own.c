@@ -377,20 +377,6 @@ static bool retire(const struct patch_options *how)
 	return patch_retire(port, how) == 0;
 }
 
-/* What a hook or probe stands on is not edited. */
-static int check_points(const struct patch_registry *registry, struct suture_text_options *options)
-{
-	for (uint32_t i = 0; i < registry->count; i++) {
-		const struct sync_site *site = &registry->sites[i];
-
-		if (points_meet(site->address, site->address + site->length))
-			return own_fail(options, i, -EEXIST,
-			                "%#lx: a hook or probe is there; remove it first",
-			                (unsigned long)site->address);
-	}
-	return 0;
-}
-
 static int apply_masked(struct patch_registry *registry, struct suture_text_options *options,
                         struct patch_options *how)
 {
@@ -413,7 +399,8 @@ static int apply_masked(struct patch_registry *registry, struct suture_text_opti
 	return rc ? own_explain(registry, options, failed, rc) : 0;
 }
 
-int own_apply(struct patch_registry *registry, struct suture_text_options *options, bool single)
+static int apply_planned(struct patch_registry *registry, struct suture_text_options *options,
+                         bool single)
 {
 	struct patch_options how = {
 	        .isa = &isa_x86_64,
@@ -421,10 +408,8 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 	        .deadline_ns = own_deadline(options),
 	        .tries = 1,
 	};
-	int rc = check_points(registry, options);
+	int rc = choose(registry, options, single, &how.strategy);
 
-	if (!rc)
-		rc = choose(registry, options, single, &how.strategy);
 	if (!rc && how.strategy == PATCH_BREAKPOINT) {
 		if (live_lost == EDITS_LIVE)
 			return own_fail(options, 0, -EBUSY, "threads are stuck in the trap path");
@@ -438,5 +423,28 @@ int own_apply(struct patch_registry *registry, struct suture_text_options *optio
 	if (!rc)
 		rc = apply_masked(registry, options, &how);
 	free((void *)how.clear);
+	return rc;
+}
+
+int own_apply(struct patch_registry *registry, struct suture_text_options *options, bool single)
+{
+	struct patch_registry *planned;
+	enum patch_strategy ignored;
+	uint32_t *from;
+	int rc = overlay_plan(registry, &planned, &from, options);
+
+	if (rc || planned == registry)
+		return rc ? rc : apply_planned(registry, options, single);
+	/* What is legal is said of the instructions, not of parts and copies of them. */
+	rc = single ? 0 : choose(registry, options, false, &ignored);
+	if (!rc) {
+		rc = apply_planned(planned, options, true);
+		if (rc && options->failed < planned->count)
+			options->failed = from[options->failed];
+	}
+	if (!rc)
+		overlay_done(registry);
+	own_free(planned);
+	free(from);
 	return rc;
 }

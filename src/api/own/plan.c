@@ -140,8 +140,6 @@ int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_tex
 
 	if (rc)
 		return rc;
-	if (edits_meet(point->address, point->address + 1))
-		return own_fail(options, i, -EEXIST, "%#lx: an edit of the text is there", address);
 	rc = tramp_displace_x86(point->code, point->first, point->address, point->address, entries,
 	                        &code);
 	if (rc)

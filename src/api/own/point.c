@@ -81,22 +81,6 @@ void points_undo(uint64_t address, uint8_t *bytes, size_t size)
 		}
 }
 
-bool points_meet(uint64_t start, uint64_t end)
-{
-	size_t i = first_from(start > POINT_CODE_MAX ? start - POINT_CODE_MAX : 0);
-
-	for (; i < points_count && points[i]->address < end; i++) {
-		const struct point *point = points[i];
-		uint8_t size = extent(point, point->kind);
-
-		if (point->kind && size < point->displaced)
-			size = point->displaced;
-		if (point->address + size > start)
-			return true;
-	}
-	return false;
-}
-
 bool points_lead_into(uint64_t start, uint64_t end)
 {
 	size_t i = first_from(start > POINT_CODE_MAX ? start - POINT_CODE_MAX : 0);
@@ -118,7 +102,8 @@ size_t point_room(const struct point *point)
 	for (; i < points_count && points[i]->address < point->address + size; i++)
 		if (points[i]->kind || points[i]->fresh)
 			size = (size_t)(points[i]->address - point->address);
-	while (size > 1 && edits_meet(point->address + 1, point->address + size))
+	while (size > point->first &&
+	       edits_meet(point->address + point->first, point->address + size))
 		size--;
 	return size;
 }
@@ -320,35 +305,66 @@ static struct point *covering(const struct point *point)
 	return NULL;
 }
 
+int points_to_traps(struct point **list, size_t count, struct suture_text_options *options)
+{
+	struct live_change *changes = calloc(count + 1, sizeof(*changes));
+	int rc = changes ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < count && !rc; i++) {
+		rc = point_make_alone(list[i]);
+		changes[i] = (struct live_change){list[i], list[i]->kind, SUTURE_SITE_TRAP};
+	}
+	if (rc)
+		own_fail(options, 0, rc, "no memory for a trampoline");
+	if (count && !rc)
+		rc = watch_begin(options);
+	if (count && !rc)
+		rc = points_publish(options);
+	if (!rc)
+		rc = live_change(changes, count, options);
+	for (size_t i = 0; i < count; i++)
+		point_wire(list[i]);
+	free(changes);
+	return rc;
+}
+
+/* In force, and an edit of the range meets its bytes in the text or those that its copy was made
+ * of. */
+struct point *point_under(uint64_t start, uint64_t end)
+{
+	size_t i = first_from(start > POINT_CODE_MAX ? start - POINT_CODE_MAX : 0);
+
+	for (; i < points_count && points[i]->address < end; i++) {
+		struct point *point = points[i];
+		uint8_t size = extent(point, point->kind);
+
+		if (!point->kind)
+			continue;
+		if (point->kind != SUTURE_SITE_TRAP && size < point->displaced)
+			size = point->displaced;
+		if (point->kind == SUTURE_SITE_TRAP)
+			size = point->first;
+		if (point->address + size > start)
+			return point;
+	}
+	return NULL;
+}
+
 /* Those whose jump covers a point that comes trap from now on. */
 static int make_room(struct point **list, size_t count, struct suture_text_options *options)
 {
-	struct live_change *changes = calloc(count + 1, sizeof(*changes));
 	struct point **covers = calloc(count + 1, sizeof(struct point *));
 	size_t n = 0;
-	int rc = changes && covers ? 0 : -ENOMEM;
+	int rc;
 
-	for (size_t i = 0; i < count && !rc; i++) {
+	for (size_t i = 0; covers && i < count; i++) {
 		struct point *cover = covering(list[i]);
 
 		if (cover)
 			covers[n++] = cover;
-		rc = cover ? point_make_alone(cover) : 0;
 	}
-	if (rc)
-		own_fail(options, 0, rc, "no memory for a trampoline");
-	n = rc ? 0 : points_sort(covers, n);
-	if (n)
-		rc = watch_begin(options);
-	if (n && !rc)
-		rc = points_publish(options);
-	for (size_t i = 0; i < n; i++)
-		changes[i] = (struct live_change){covers[i], covers[i]->kind, SUTURE_SITE_TRAP};
-	if (!rc)
-		rc = live_change(changes, n, options);
-	for (size_t i = 0; i < n; i++)
-		point_wire(covers[i]);
-	free(changes);
+	rc = covers ? points_to_traps(covers, points_sort(covers, n), options)
+	            : own_fail(options, 0, -ENOMEM, "out of memory");
 	free(covers);
 	return rc;
 }

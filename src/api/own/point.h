@@ -124,9 +124,24 @@ int points_publish(struct suture_text_options *options) port_must_check;
 /* Overlay what was there before us. */
 void points_undo(uint64_t address, uint8_t *bytes, size_t size);
 
-/* Does an edit of [start, end) meet a point's bytes in the text, or bytes that a copy was made of?
+/* A point in force whose instructions an edit of [start, end) changes; NULL: there is none. */
+struct point *point_under(uint64_t start, uint64_t end);
+/* Points in force make do with a trap, and the program's own code is in the text but for its byte.
  */
-bool points_meet(uint64_t start, uint64_t end);
+int points_to_traps(struct point **points, size_t count,
+                    struct suture_text_options *options) port_must_check;
+
+/* ---- overlay.c: edits of instructions that points stand on ---- */
+
+/*
+ * What is to be changed instead of the sites of `registry`: copies, where a point's are executed in
+ * place of the text. *out is `registry` itself if there is nothing of that, else allocated; from[i]
+ * is the site that its site i comes of (NULL: itself).
+ */
+int overlay_plan(struct patch_registry *registry, struct patch_registry **out, uint32_t **from,
+                 struct suture_text_options *options) port_must_check;
+/* It was done. */
+void overlay_done(const struct patch_registry *registry);
 
 /* Does code that was made for a point, which may be taken away by now, go on behind `start` and
  * before `end`? It can at any time: a thread is in it, or somebody calls the original of a hook. */
