@@ -104,42 +104,45 @@ static int watch_epoll(int file, struct epoll_event *events, int n, int timeout,
 	return real_epoll(file, events, n, timeout, without_ours(set, &copy));
 }
 
-/* libc's own, even where the program has a stub of the name. */
-static void *in_libc(void *libc, const char *name, void *linked)
-{
-	void *found = libc ? dlsym(libc, name) : NULL;
+static struct suture_hook_spec specs[] = {
+        {(void *)pthread_sigmask, (void *)watch_mask, (void **)&real_mask},
+        {(void *)sigprocmask, (void *)watch_procmask, (void **)&real_procmask},
+        {(void *)sigaction, (void *)watch_sigaction, (void **)&real_sigaction},
+        {(void *)sigsuspend, (void *)watch_suspend, (void **)&real_suspend},
+        {(void *)ppoll, (void *)watch_ppoll, (void **)&real_ppoll},
+        {(void *)pselect, (void *)watch_pselect, (void **)&real_pselect},
+        {(void *)epoll_pwait, (void *)watch_epoll, (void **)&real_epoll},
+};
 
-	return found ? found : linked;
+/* libc's own, even where the program has a stub of the name. At load, because the loader's lock
+ * must not be taken under own_lock: who loads a module with keys has them the other way round. */
+__attribute__((constructor)) static void find_functions(void)
+{
+	static const char *const names[] = {"pthread_sigmask", "sigprocmask", "sigaction",
+	                                    "sigsuspend",      "ppoll",       "pselect",
+	                                    "epoll_pwait"};
+	void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+
+	for (size_t i = 0; libc && i < sizeof(names) / sizeof(names[0]); i++) {
+		void *found = dlsym(libc, names[i]);
+
+		if (found)
+			specs[i].function = found;
+	}
+	if (libc)
+		dlclose(libc);
 }
 
 int watch_begin(struct suture_text_options *options)
 {
 	static bool watching;
-	void *libc;
 	int rc;
 
 	if (watching)
 		return 0;
 	/* Its own hooks may need traps. */
 	watching = true;
-	libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-	{
-		const struct suture_hook_spec specs[] = {
-#define WATCH(name, ours, real) {in_libc(libc, #name, (void *)name), (void *)ours, (void **)&real}
-		        WATCH(pthread_sigmask, watch_mask, real_mask),
-		        WATCH(sigprocmask, watch_procmask, real_procmask),
-		        WATCH(sigaction, watch_sigaction, real_sigaction),
-		        WATCH(sigsuspend, watch_suspend, real_suspend),
-		        WATCH(ppoll, watch_ppoll, real_ppoll),
-		        WATCH(pselect, watch_pselect, real_pselect),
-		        WATCH(epoll_pwait, watch_epoll, real_epoll),
-#undef WATCH
-		};
-
-		rc = hook_install(specs, sizeof(specs) / sizeof(specs[0]), NULL, options);
-	}
-	if (libc)
-		dlclose(libc);
+	rc = hook_install(specs, sizeof(specs) / sizeof(specs[0]), NULL, options);
 	if (!rc)
 		linux_unmask_handlers();
 	watching = !rc;
