@@ -22,10 +22,15 @@
  * before it, or to the function. They may be removed in any order. Probes at the function's first
  * instruction (suture/probe.h) run before all of them.
  *
+ * Two things that compilers and linkers do can hide calls. gcc, from -O2 on, may know which
+ * registers a function of the same file leaves alone, and rely on it (-fipa-ra): compile functions
+ * that are to be hooked with -fno-ipa-ra, or with the attribute noipa. And in a program that is not
+ * position independent &function may be the program's own stub, which other modules do not call:
+ * ask dlsym() with the library's handle then.
+ *
  * Errors as in suture/text.h, and
  *   -EINVAL     an address is missing, or no instruction is there; a function twice in one call
  *   -EACCES     not text: not mapped executable, or not for us to write
- *   -EEXIST     part of a text edit or of a static key stands there
  *   -EOPNOTSUPP an instruction that can be executed only where it stands (the message says which)
  *   -ENOSPC     no memory is free for the trampoline, near enough
  * Nothing was changed then.
@@ -56,7 +61,7 @@ struct suture_hook;
 
 struct suture_hook_spec {
 	/* First instruction of the function. Of an indirect function (IFUNC) the one that was
-	 * chosen: what dlsym() or &function gives. */
+	 * chosen: what dlsym() gives. */
 	void *function;
 	/* Called instead, with the same arguments; of the same type. */
 	void *replacement;

@@ -14,13 +14,14 @@
  * At any instruction. Probes at one instruction are called in the order of their installation.
  * Calls are transactions and errors are as for hooks (suture/hook.h); also
  *   -EOPNOTSUPP `post` for an instruction whose destination is not known beforehand (indirect
- *               jumps and calls, returns)
+ *               jumps and calls, returns, system calls)
  *
  * A handler runs on the stack of the thread, 128 bytes (the red zone) and the saved registers below
  * where that was, and may call anything that is safe to call at that place: the thread may hold any
  * lock. Probes that a thread meets while it runs a handler are passed over and counted as missed:
  * handlers never interrupt themselves, and what they call may be probed. Signals may arrive.
  * A handler must return (no longjmp, no exception out of it), and must not call this library.
+ * `errno` is not saved. With a shadow stack a handler must not change rip, rsp or rflags.
  * Floating-point and vector registers are saved around a handler only if its code, or any that it
  * calls, may use them; that is looked at once, when the probe is installed.
  *

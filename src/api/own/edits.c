@@ -34,9 +34,10 @@ static size_t edit_after(uint64_t address)
 
 bool edits_meet(uint64_t start, uint64_t end)
 {
-	size_t i = edit_after(start);
-
-	return (i < edits_count && edits[i].address < end) || keys_meet(start, end, false);
+	for (size_t i = edit_after(start); i < edits_count && edits[i].address < end; i++)
+		if (memcmp(edits[i].now, edits[i].original, edits[i].length) != 0)
+			return true;
+	return keys_meet(start, end, false);
 }
 
 bool edits_overlap(const struct sync_site *site)

@@ -349,7 +349,7 @@ int live_change(const struct live_change *changes, size_t count,
 	if (rc)
 		own_fail(options, 0, rc, "the trap path has no room");
 	else if (traps)
-		rc = own_attach_traps(invalid, options);
+		rc = own_attach_traps(changes[0].to != 0, invalid, options);
 	if (rc) {
 		shelf_release(&shelf);
 		return rc;

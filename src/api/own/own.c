@@ -315,15 +315,17 @@ struct patch_live *own_live(void)
 	return NULL;
 }
 
-int own_attach_traps(bool invalid, struct suture_text_options *options)
+int own_attach_traps(bool stay, bool invalid, struct suture_text_options *options)
 {
 	int tid = 0, rc;
 
 	linux_unmask_handlers();
-	rc = linux_traps(port, own_deadline(options), &tid);
-
-	if (rc)
+	rc = linux_traps(port, !stay, own_deadline(options), &tid);
+	if (rc == -EBUSY)
 		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP or SIGILL", tid);
+	if (rc)
+		return own_fail(options, 0, rc,
+		                "the threads of this process can not be listed (%d)", -rc);
 	rc = port_trap_attach(port, patch_trap, &traps);
 	if (!rc && invalid)
 		rc = linux_attach_invalid(port);
@@ -416,7 +418,7 @@ static int apply_planned(struct patch_registry *registry, struct suture_text_opt
 		how.traps = &traps;
 		how.live = &live[live_lost];
 		how.live->registry = registry;
-		rc = own_attach_traps(false, options);
+		rc = own_attach_traps(false, false, options);
 	}
 	if (!rc && how.strategy == PATCH_QUIESCE)
 		rc = prepare_quiescence(registry, options, &how);

@@ -41,9 +41,9 @@ uint64_t own_deadline(const struct suture_text_options *options);
 /* Room in what the trap path knows; NULL: none is free. */
 struct patch_live *own_live(void);
 struct patch_traps *own_traps(void);
-/* Traps may be in the text from now on: threads can take them, and the handlers are there.
- * `invalid`: such that are invalid opcodes, too. */
-int own_attach_traps(bool invalid, struct suture_text_options *options) port_must_check;
+/* Traps may be in the text from now on: threads can take them, and the handlers are there. `stay`:
+ * they do so after the transaction; `invalid`: such that are invalid opcodes, too. */
+int own_attach_traps(bool stay, bool invalid, struct suture_text_options *options) port_must_check;
 /* own_fail for what patch_apply and patch_revert say. */
 int own_explain(const struct patch_registry *registry, struct suture_text_options *options,
                 size_t failed, int rc);

@@ -32,6 +32,7 @@ struct suture_probe {
 	struct gate_handler handler;
 	bool vector;  /* its handlers may use vector registers */
 	bool leaving; /* not called any more */
+	bool listed;  /* among those that are being removed */
 };
 
 struct point {

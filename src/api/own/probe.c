@@ -256,12 +256,36 @@ static int uninstall(struct suture_probe *const *probes, size_t count, struct ex
 	return 0;
 }
 
+/* Those that the last call took out of force, but whose handlers did not return, come first; the
+ * others become so. */
+static int split(struct suture_probe *const *probes, size_t count, struct suture_probe **in_force,
+                 size_t *n, struct suture_text_options *options)
+{
+	int rc = 0;
+
+	*n = 0;
+	for (size_t i = 0; i < count; i++) {
+		rc = rc || probes[i]->listed ? -EINVAL : 0;
+		probes[i]->listed = true;
+		if (!probes[i]->leaving)
+			in_force[(*n)++] = probes[i];
+	}
+	for (size_t i = 0; i < count; i++)
+		probes[i]->listed = false;
+	return rc ? own_fail(options, 0, rc, "a probe occurs twice") : 0;
+}
+
 static int remove_all(struct suture_probe *const *probes, size_t count, struct exchange *x,
                       struct suture_text_options *options)
 {
-	bool again = probes[0]->leaving; /* the handlers did not return the last time */
-	int rc = again ? 0 : uninstall(probes, count, x, options);
+	struct suture_probe **in_force = calloc(count, sizeof(struct suture_probe *));
+	size_t n = 0;
+	int rc = in_force ? split(probes, count, in_force, &n, options)
+	                  : own_fail(options, 0, -ENOMEM, "out of memory");
 
+	if (!rc && n)
+		rc = uninstall(in_force, n, x, options);
+	free(in_force);
 	if (rc)
 		return rc;
 	if (gate_wait(own_port(), own_deadline(options))) {

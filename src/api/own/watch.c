@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -37,6 +38,9 @@ static int (*real_ppoll)(struct pollfd *, nfds_t, const struct timespec *, const
 static int (*real_pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *,
                            const sigset_t *);
 static int (*real_epoll)(int, struct epoll_event *, int, int, const sigset_t *);
+static int (*real_epoll2)(int, struct epoll_event *, int, const struct timespec *,
+                          const sigset_t *);
+static int (*real_attribute)(pthread_attr_t *, const sigset_t *);
 
 static int watch_mask(int how, const sigset_t *set, sigset_t *old)
 {
@@ -104,6 +108,21 @@ static int watch_epoll(int file, struct epoll_event *events, int n, int timeout,
 	return real_epoll(file, events, n, timeout, without_ours(set, &copy));
 }
 
+static int watch_epoll2(int file, struct epoll_event *events, int n, const struct timespec *timeout,
+                        const sigset_t *set)
+{
+	sigset_t copy;
+
+	return real_epoll2(file, events, n, timeout, without_ours(set, &copy));
+}
+
+static int watch_attribute(pthread_attr_t *attributes, const sigset_t *set)
+{
+	sigset_t copy;
+
+	return real_attribute(attributes, without_ours(set, &copy));
+}
+
 static struct suture_hook_spec specs[] = {
         {(void *)pthread_sigmask, (void *)watch_mask, (void **)&real_mask},
         {(void *)sigprocmask, (void *)watch_procmask, (void **)&real_procmask},
@@ -112,15 +131,20 @@ static struct suture_hook_spec specs[] = {
         {(void *)ppoll, (void *)watch_ppoll, (void **)&real_ppoll},
         {(void *)pselect, (void *)watch_pselect, (void **)&real_pselect},
         {(void *)epoll_pwait, (void *)watch_epoll, (void **)&real_epoll},
+        /* newer ones, which need not exist */
+        {NULL, (void *)watch_epoll2, (void **)&real_epoll2},
+        {NULL, (void *)watch_attribute, (void **)&real_attribute},
 };
+static size_t specs_count;
 
 /* libc's own, even where the program has a stub of the name. At load, because the loader's lock
  * must not be taken under own_lock: who loads a module with keys has them the other way round. */
 __attribute__((constructor)) static void find_functions(void)
 {
-	static const char *const names[] = {"pthread_sigmask", "sigprocmask", "sigaction",
-	                                    "sigsuspend",      "ppoll",       "pselect",
-	                                    "epoll_pwait"};
+	static const char *const names[] = {
+	        "pthread_sigmask", "sigprocmask",  "sigaction",
+	        "sigsuspend",      "ppoll",        "pselect",
+	        "epoll_pwait",     "epoll_pwait2", "pthread_attr_setsigmask_np"};
 	void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
 
 	for (size_t i = 0; libc && i < sizeof(names) / sizeof(names[0]); i++) {
@@ -131,6 +155,9 @@ __attribute__((constructor)) static void find_functions(void)
 	}
 	if (libc)
 		dlclose(libc);
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++)
+		if (specs[i].function)
+			specs[specs_count++] = specs[i];
 }
 
 int watch_begin(struct suture_text_options *options)
@@ -142,7 +169,7 @@ int watch_begin(struct suture_text_options *options)
 		return 0;
 	/* Its own hooks may need traps. */
 	watching = true;
-	rc = hook_install(specs, sizeof(specs) / sizeof(specs[0]), NULL, options);
+	rc = hook_install(specs, specs_count, NULL, options);
 	if (!rc)
 		linux_unmask_handlers();
 	watching = !rc;

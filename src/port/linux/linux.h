@@ -61,9 +61,11 @@ bool linux_shadow_stack(void);
 /* Let no handler of the program's run with the signals of traps blocked. */
 void linux_unmask_handlers(void);
 
-/* See that every other thread can take a trap: one that blocks the signal would be killed by it.
- * -EBUSY: *tid still blocks it after `deadline_ns`. */
-int linux_traps(struct port *port, uint64_t deadline_ns, int *tid) port_must_check;
+/* See that every thread can take a trap: one that blocks the signal would be killed by it.
+ * `others_only`: the calling one will not meet any. -EBUSY: *tid still blocks it after
+ * `deadline_ns`; another error: the threads can not be listed. */
+int linux_traps(struct port *port, bool others_only, uint64_t deadline_ns,
+                int *tid) port_must_check;
 
 /* The signals that a thread blocks (its number as text): bit N - 1 for signal N. 0 if it is gone.
  */

@@ -216,33 +216,56 @@ uint64_t linux_blocked_by(const char *tid)
 	return mask;
 }
 
-/* A thread that can not take a trap, or 0. */
-static int find_blocked(void)
+/* A thread of the kernel's, which never executes our text: io_uring has such in our process. */
+static bool is_worker(const char *tid)
+{
+	enum { PF_IO_WORKER = 0x10 };
+	char path[64], line[512], *behind = NULL;
+	unsigned long flags = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.20s/stat", tid);
+	file = fopen(path, "re");
+	if (file && fgets(line, sizeof(line), file))
+		behind = strrchr(line, ')'); /* of the name, which may hold anything */
+	if (file)
+		fclose(file);
+	/* state ppid pgrp session tty tpgid flags: proc(5) */
+	return behind && sscanf(behind, ") %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 &&
+	       (flags & PF_IO_WORKER);
+}
+
+/* A thread that can not take a trap, or 0. -EMFILE and the like: nobody knows. */
+static int find_blocked(bool others_only)
 {
 	DIR *tasks = opendir("/proc/self/task");
 	struct dirent *entry;
-	int found = 0;
+	int found = tasks ? 0 : -errno;
 
 	while (tasks && !found && (entry = readdir(tasks)))
-		if (entry->d_name[0] != '.' && atoi(entry->d_name) != gettid() &&
-		    (linux_blocked_by(entry->d_name) & (bit(SIGTRAP) | bit(SIGILL))))
+		if (entry->d_name[0] != '.' && !(others_only && atoi(entry->d_name) == gettid()) &&
+		    (linux_blocked_by(entry->d_name) & (bit(SIGTRAP) | bit(SIGILL))) &&
+		    !is_worker(entry->d_name))
 			found = atoi(entry->d_name);
 	if (tasks)
 		closedir(tasks);
 	return found;
 }
 
-int linux_traps(struct port *port, uint64_t deadline_ns, int *tid)
+int linux_traps(struct port *port, bool others_only, uint64_t deadline_ns, int *tid)
 {
 	struct timespec start, now;
 
 	(void)port;
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while ((*tid = find_blocked())) {
+	while ((*tid = find_blocked(others_only))) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		if ((uint64_t)(now.tv_sec - start.tv_sec) * 1000000000u +
-		            (uint64_t)(now.tv_nsec - start.tv_nsec) >=
-		    deadline_ns)
+		if (*tid < 0)
+			return *tid;
+		/* This thread will not do anything about it meanwhile. */
+		if (*tid == gettid() || (uint64_t)(now.tv_sec - start.tv_sec) * 1000000000u +
+		                                        (uint64_t)(now.tv_nsec - start.tv_nsec) >=
+		                                deadline_ns)
 			return -EBUSY;
 		port_pause(port, 1000000);
 	}
