@@ -3,7 +3,7 @@
 #   make            build/suture, build/suture-check, build/libsuture.a, build/libsuture.so
 #   make run        count three functions of a live redis-server (installs what is missing)
 #   make check      all tests (installs what is missing)
-#   make bench      figures beside those of a kernel uprobe, taken in the same run
+#   make bench      figures beside those of peers, taken in the same run
 #   make torture    long campaigns
 #   make fuzz       libFuzzer on the instruction layer and on transactions, FUZZ_SECONDS each
 #   make check-mutants   each port call of the protocol left out: suture-check must miss it
