@@ -252,11 +252,17 @@ static int pages_needed(const struct tramp_space *space, uint64_t address, size_
 static void mark_in_page(struct tramp_space *space, struct page *page, size_t first, size_t size,
                          bool take)
 {
-	for (size_t i = first; i < first + size; i++) {
+	for (size_t i = first; i < first + size;) {
+		if (i % 8 == 0 && i + 8 <= first + size) {
+			page->used[i / 8] = take ? 0xff : 0;
+			i += 8;
+			continue;
+		}
 		if (take)
 			page->used[i / 8] |= (uint8_t)(1u << i % 8);
 		else
 			page->used[i / 8] &= (uint8_t) ~(1u << i % 8);
+		i++;
 	}
 	if (take)
 		space->live_pages += page->taken == 0;
@@ -368,12 +374,16 @@ static bool reaches(uint64_t a, uint64_t b, uint64_t reach)
 	return (a > b ? a - b : b - a) < reach;
 }
 
+/* Up to 57 bytes. */
 static bool is_free(const struct page *page, size_t offset, size_t size)
 {
-	for (size_t i = offset; i < offset + size; i++)
-		if (used(page, i))
-			return false;
-	return true;
+	uint8_t bits[16] = {0};
+	uint64_t word;
+	size_t first = offset / 8, left = sizeof(page->used) - first;
+
+	memcpy(bits, page->used + first, left < 8 ? left : 8);
+	memcpy(&word, bits, sizeof(word));
+	return !(word >> offset % 8 & ((1ull << size) - 1));
 }
 
 /* First offset of `size` free bytes in the page, from `offset` on; TRAMP_PAGE if none. */
@@ -482,16 +492,21 @@ static bool take_in_page(struct tramp_space *space, struct page *page, const str
 	if (!page->taken || room < 2 * size)
 		return false;
 	while ((at = next_match(p, at)) <= end) {
-		size_t offset = (size_t)(at - page->address);
+		size_t offset = (size_t)(at - page->address), next = offset;
 
-		if (!matches(p, at))
+		if (!matches(p, at)) {
 			at += p->low ? 1u << p->low : 256;
-		else if (is_free(page, offset, size) && tramp_reserve(space, at, size) == 0) {
+			continue;
+		}
+		if (p->low) /* a run of places side by side */
+			next = free_run(page, offset, size);
+		else if (!is_free(page, offset, size))
+			next = offset + 256;
+		if (next == offset && tramp_reserve(space, at, size) == 0) {
 			*address = at;
 			return true;
-		} else {
-			at += p->low ? 1 : 256;
 		}
+		at = page->address + (next > offset ? next : offset + 1);
 	}
 	return false;
 }
@@ -540,7 +555,7 @@ int tramp_reserve_pattern(struct tramp_space *space, uint64_t base, uint32_t mas
 
 	if (*last && take_in_page(space, *last, &p, size, address))
 		return 0;
-	for (size_t i = space->page_count, tries = 0; i-- > 0 && tries < 64; tries++) {
+	for (size_t i = space->page_count, tries = 0; i-- > 0 && tries < 16; tries++) {
 		if (!take_in_page(space, space->pages[i], &p, size, address))
 			continue;
 		*last = space->pages[i];

@@ -15,47 +15,54 @@ enum {
 
 /* ---- pieces that others are to be told of, when they are published ---- */
 
-static struct tramp_code *told;
-static size_t told_count, told_room;
+static struct told {
+	struct tramp_code *list;
+	struct tramp_row *rows;
+	size_t count, room, row_count, row_room;
+} told;
 
+static int grow(void **list, size_t *room, size_t needed, size_t size)
+{
+	size_t more = 2 * needed;
+	void *grown;
+
+	if (needed <= *room)
+		return 0;
+	grown = realloc(*list, more * size);
+	if (!grown)
+		return -ENOMEM;
+	*list = grown;
+	*room = more;
+	return 0;
+}
+
+/* The rows are found by their number until all are there. */
 static int tell(const char *what, uint64_t at, const struct tramp_piece *code)
 {
-	struct tramp_row *rows = calloc(code->row_count, sizeof(*rows));
-
-	if (told_count == told_room) {
-		size_t room = told_room ? 2 * told_room : 64;
-		struct tramp_code *grown = realloc(told, room * sizeof(*told));
-
-		if (grown) {
-			told = grown;
-			told_room = room;
-		}
-	}
-	if (!rows || told_count == told_room) {
-		free(rows);
+	if (grow((void **)&told.list, &told.room, told.count + 1, sizeof(*told.list)) ||
+	    grow((void **)&told.rows, &told.row_room, told.row_count + code->row_count,
+	         sizeof(*told.rows)))
 		return -ENOMEM;
-	}
 	for (uint32_t i = 0; i < code->row_count; i++)
-		rows[i] = code->rows[i];
-	told[told_count++] = (struct tramp_code){.address = at,
-	                                         .size = code->size,
-	                                         .rows = rows,
-	                                         .row_count = code->row_count,
-	                                         .what = what};
+		told.rows[told.row_count++] = code->rows[i];
+	told.list[told.count++] = (struct tramp_code){
+	        .address = at, .size = code->size, .row_count = code->row_count, .what = what};
 	return 0;
 }
 
 int points_publish(struct suture_text_options *options)
 {
+	const struct tramp_row *rows = told.rows;
 	void *ignored; /* they stay */
 	int rc = ground_publish(own_port(), own_deadline(options));
 
 	if (rc)
 		return own_fail(options, 0, rc, "trampolines can not be written (%d)", -rc);
 	/* Who is not told sees unknown code, and no more. */
-	(void)!visible_add(told, told_count, &ignored);
-	while (told_count)
-		free((void *)told[--told_count].rows);
+	for (size_t i = 0; i < told.count; rows += told.list[i++].row_count)
+		told.list[i].rows = rows;
+	(void)!visible_add(told.list, told.count, &ignored);
+	told.count = told.row_count = 0;
 	return 0;
 }
 

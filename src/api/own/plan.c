@@ -147,7 +147,7 @@ int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_tex
 		                "%#lx: the instruction there can only be executed where it stands; "
 		                "take the next one",
 		                address);
-	if (linux_shadow_stack() && calls(point, point->first))
+	if (calls(point, point->first) && linux_shadow_stack())
 		return own_fail(
 		        options, i, -EOPNOTSUPP,
 		        "%#lx: is a call, which a shadow stack lets nobody imitate; take the "
@@ -156,7 +156,7 @@ int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_tex
 	point->site.address = point->address;
 	rc = plan_kind(point);
 	if (!rc)
-		rc = linux_shadow_stack() && calls(point, point->displaced)
+		rc = calls(point, point->displaced) && linux_shadow_stack()
 		             ? -ENOTSUP
 		             : point_make_copy(point);
 	if (rc == -ENOTSUP || rc == -ERANGE) { /* what comes after the first: without it */

@@ -228,13 +228,13 @@ static void set(uint64_t *word, uint64_t value)
 void point_wire(struct point *point)
 {
 	uint64_t next = without_handlers(point);
-	bool probes = false, posts = false, vector = false;
+	bool pres = false, posts = false, vector = false;
 	const struct suture_hook *top = NULL;
 
 	for (const struct suture_probe *p = point->probes; p; p = p->next) {
 		if (p->leaving)
 			continue;
-		probes = true;
+		pres = pres || p->handler.pre;
 		posts = posts || p->handler.post;
 		vector = vector || p->vector;
 	}
@@ -261,10 +261,10 @@ void point_wire(struct point *point)
 	next = top ? (uintptr_t)top->replacement : next;
 	if (point->after)
 		set(point->after, next);
-	if (probes)
+	if (pres || posts)
 		set(point->gate, (uintptr_t)(vector ? gate_vector : gate_general));
 	if (point->enter)
-		set(point->enter, probes ? point->gate_code : next);
+		set(point->enter, pres ? point->gate_code : next);
 }
 
 /* ---- in the text and out ---- */

@@ -18,6 +18,7 @@ enum { ALL_WAYS = SUTURE_SHOW_PERF_MAP | SUTURE_SHOW_GDB | SUTURE_SHOW_UNWIND };
 struct batch {
 	struct batch *next, *previous;
 	struct tramp_code *codes;
+	struct tramp_row *rows; /* of all */
 	size_t n;
 	uint8_t *frames;   /* for the unwinders; NULL: none */
 	size_t registered; /* so many of the codes, with them */
@@ -33,25 +34,11 @@ static pid_t map_pid;
 
 /* ---- copies ---- */
 
-static int copy(struct tramp_code *to, const struct tramp_code *from)
-{
-	struct tramp_row *rows = calloc(from->row_count, sizeof(*rows));
-	char *name = from->name ? strdup(from->name) : NULL;
-
-	*to = *from;
-	to->rows = rows;
-	to->name = name;
-	if (rows)
-		memcpy(rows, from->rows, from->row_count * sizeof(*rows));
-	return rows && (name || !from->name) ? 0 : -ENOMEM;
-}
-
 static void batch_free(struct batch *batch)
 {
-	for (size_t i = 0; i < batch->n; i++) {
-		free((void *)batch->codes[i].rows);
+	for (size_t i = 0; i < batch->n; i++)
 		free((void *)batch->codes[i].name);
-	}
+	free(batch->rows);
 	free(batch->codes);
 	free(batch);
 }
@@ -59,14 +46,26 @@ static void batch_free(struct batch *batch)
 static struct batch *batch_new(const struct tramp_code *codes, size_t n)
 {
 	struct batch *batch = calloc(1, sizeof(*batch));
+	size_t rows = 0;
 	int rc = batch ? 0 : -ENOMEM;
 
+	for (size_t i = 0; i < n; i++)
+		rows += codes[i].row_count;
 	if (!rc) {
 		batch->codes = calloc(n, sizeof(*codes));
-		rc = batch->codes ? 0 : -ENOMEM;
+		batch->rows = calloc(rows, sizeof(*batch->rows));
+		rc = batch->codes && batch->rows ? 0 : -ENOMEM;
 	}
+	rows = 0;
 	for (size_t i = 0; i < n && !rc; i++) {
-		rc = copy(&batch->codes[i], &codes[i]);
+		struct tramp_code *to = &batch->codes[i];
+
+		*to = codes[i];
+		to->rows = batch->rows + rows;
+		memcpy(batch->rows + rows, codes[i].rows, to->row_count * sizeof(*to->rows));
+		rows += to->row_count;
+		to->name = codes[i].name ? strdup(codes[i].name) : NULL;
+		rc = codes[i].name && !to->name ? -ENOMEM : 0;
 		batch->n = i + 1;
 	}
 	if (rc && batch) {
