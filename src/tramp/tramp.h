@@ -251,6 +251,8 @@ int tramp_gate_x86(uint64_t at, uint64_t context, uint64_t gate, uint64_t after,
 enum {
 	TRAMP_GATE_CONTEXT = 8,
 	TRAMP_GATE_RETURN = 14,
+	TRAMP_GATE_BACK =
+	        8, /* from there to the jump, for whom the stack pointer is right already */
 	TRAMP_GATE_ROOM = 144, /* the red zone, and two words more of registers */
 };
 

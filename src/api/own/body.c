@@ -126,9 +126,12 @@ static int place(const struct piece *piece, uint64_t *at)
 	return tell(names[piece->what], *at, &code);
 }
 
+/* In reach of what is placed close to the point. */
 static uint64_t *word_near(const struct point *point)
 {
-	return ground_word(point->copy, point->copy);
+	uint64_t at = point->address;
+
+	return ground_word(at > CLOSE ? at - CLOSE : 0, at + CLOSE);
 }
 
 int point_make_gate(struct point *point)
@@ -301,8 +304,11 @@ int point_make_indirect(struct point *point, struct suture_text_options *options
 		rc = points_publish(options);
 	if (!rc)
 		rc = own_apply(registry, options, true);
-	if (!rc)
+	if (!rc) {
+		/* What is published around it is written with it. */
+		tramp_put(ground_space(), point->entry, site->patched, TRAMP_JUMP);
 		point->direct = 0;
+	}
 	own_free(registry);
 	return rc;
 }

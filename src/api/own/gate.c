@@ -19,6 +19,7 @@
 #include <time.h>
 #include "api/own/gate.h"
 #include "port/linux/syscall.h"
+#include "tramp/tramp.h"
 
 /* ---- who is in a handler ---- */
 
@@ -117,31 +118,12 @@ _Static_assert(offsetof(struct suture_regs, rflags) == 120 &&
                        sizeof(struct suture_regs) == 152,
                "the gates below count on it");
 
-/* Registers that a handler changed are set in another way: from a copy that lies below the place
- * through which execution goes on. */
-static struct suture_regs *leave_elsewhere(struct suture_regs *regs)
-{
-	uint64_t place = regs->rsp - 128 - 8;
-	struct suture_regs *below = regs;
+/* 0: everything is as it was but the general registers, which lie at `regs`. 1: execution goes on
+ * elsewhere, on another stack or with other flags. */
+__attribute__((used, visibility("hidden"))) uint64_t gate_enter(struct suture_regs *regs,
+                                                                const struct gate_context *context);
 
-	if (place < (uint64_t)(regs + 1)) {
-		uint64_t *to, *from = (uint64_t *)regs;
-
-		below = (struct suture_regs *)((place - sizeof(*regs)) & ~(uint64_t)15);
-		to = (uint64_t *)below;
-		for (unsigned i = 0; i < sizeof(*regs) / 8; i++) /* ascending: `below` is below */
-			to[i] = from[i];
-	}
-	*(uint64_t *)place = below->rip;
-	below->rip = place;
-	return below;
-}
-
-/* 0: everything is as it was but the general registers, which lie at `regs`. */
-__attribute__((used, visibility("hidden"))) struct suture_regs *
-gate_enter(struct suture_regs *regs, const struct gate_context *context);
-
-struct suture_regs *gate_enter(struct suture_regs *regs, const struct gate_context *context)
+uint64_t gate_enter(struct suture_regs *regs, const struct gate_context *context)
 {
 	const struct gate_handlers *handlers;
 	uint64_t rflags = regs->rflags, rsp = regs->rsp;
@@ -151,7 +133,7 @@ struct suture_regs *gate_enter(struct suture_regs *regs, const struct gate_conte
 		me = self = enrol();
 	if (!me || (me->passes & 1)) {
 		__atomic_fetch_add(&context->site->missed, 1, __ATOMIC_RELAXED);
-		return NULL;
+		return 0;
 	}
 	__atomic_store_n(&me->passes, me->passes + 1, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -164,9 +146,12 @@ struct suture_regs *gate_enter(struct suture_regs *regs, const struct gate_conte
 			fn(regs, handler->arg);
 	}
 	__atomic_store_n(&me->passes, me->passes + 1, __ATOMIC_RELEASE);
-	if (regs->rip == context->rip && regs->rsp == rsp && regs->rflags == rflags)
-		return NULL;
-	return leave_elsewhere(regs);
+	if (regs->rip != context->rip)
+		return 1;
+	if (regs->rsp == rsp && regs->rflags == rflags)
+		return 0;
+	regs->rip = regs->reserved + TRAMP_GATE_BACK; /* the instruction, not the probe again */
+	return 1;
 }
 
 /* ---- waiting ---- */
@@ -319,8 +304,15 @@ void gate_setup(void)
 	                            "	cld\n"                                                       \
 	                            "1:\n"
 
-/* rax: what gate_enter returned. Only arithmetic flags are set again on the common way: what else
- * there is did not change, but for DF. Where execution goes on elsewhere no unwinder is led. */
+/*
+ * rax: what gate_enter returned. Only arithmetic flags are set again on the common way: what else
+ * there is did not change, but for DF.
+ *
+ * Elsewhere: the destination is put below the red zone of the new stack pointer (136 bytes from
+ * it), where the last instruction finds it. If that is in the midst of the saved registers or below
+ * them, they are moved below it first, which is possible only here: the C code above has its frame
+ * there, and vector registers are there until they are restored. No unwinder is led from there.
+ */
 #define GATE_RESTORE                                                                               \
 	"	movq %rbx, %rsp\n"                                                                       \
 	"	.cfi_def_cfa %rsp, 280\n"                                                                \
@@ -343,7 +335,19 @@ void gate_setup(void)
 	"	ret\n"                                                                                   \
 	"	.cfi_restore_state\n"                                                                    \
 	"3:	.cfi_undefined %rip\n"                                                                 \
-	"	movq %rax, %rsp\n" /* .rip is where the destination stands */                      \
+	"	movq 144(%rsp), %r8\n"                                                                   \
+	"	movq 136(%rsp), %rdx\n"                                                                  \
+	"	subq $136, %r8\n"                                                                        \
+	"	movq %r8, 136(%rsp)\n" /* .rip is where the destination stands */                  \
+	"	leaq 152(%rsp), %rax\n"                                                                  \
+	"	cmpq %rax, %r8\n"                                                                        \
+	"	jae 9f\n"                                                                                \
+	"	movq %rsp, %rsi\n"                                                                       \
+	"	leaq -152(%r8), %rsp\n"                                                                  \
+	"	movq %rsp, %rdi\n"                                                                       \
+	"	movl $19, %ecx\n"                                                                        \
+	"	rep movsq\n"                                                                             \
+	"9:	movq %rdx, (%r8)\n"                                                                    \
 	"	popq %rax\n	popq %rcx\n	popq %rdx\n	popq %rbx\n"                                         \
 	"	popq %rbp\n	popq %rsi\n	popq %rdi\n	popq %r8\n"                                          \
 	"	popq %r9\n	popq %r10\n	popq %r11\n	popq %r12\n"                                          \

@@ -88,7 +88,9 @@ static int make_plain(const struct sync_site *edit, struct point *point, uint32_
 	bool head = edit->address == point->address;
 
 	if (edit->address < point->address || (head && edit->length != point->first) ||
-	    (!head && point->kind == SUTURE_SITE_TRAP) || point->step)
+	    (!head &&
+	     (point->kind == SUTURE_SITE_TRAP || edit->address < point->address + point->first)) ||
+	    point->step)
 		return own_fail(options, i, -EEXIST,
 		                "%#lx: a hook or probe is there; remove it first",
 		                (unsigned long)point->address);

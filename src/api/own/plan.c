@@ -140,6 +140,9 @@ int point_plan(struct point *point, uint64_t direct, size_t i, struct suture_tex
 
 	if (rc)
 		return rc;
+	if (address >= port_caps(own_port())->noinstr_start &&
+	    address < port_caps(own_port())->noinstr_end)
+		return own_fail(options, i, -EPERM, "%#lx: is executed by suture itself", address);
 	rc = tramp_displace_x86(point->code, point->first, point->address, point->address, entries,
 	                        &code);
 	if (rc)

@@ -30,9 +30,10 @@ struct suture_probe {
 	struct suture_probe *next; /* called after this one */
 	struct point *point;
 	struct gate_handler handler;
-	bool vector;  /* its handlers may use vector registers */
-	bool leaving; /* not called any more */
-	bool listed;  /* among those that are being removed */
+	bool vector;     /* its handlers may use vector registers */
+	bool leaving;    /* not called any more */
+	bool listed;     /* among those that are being removed */
+	uint64_t missed; /* at its site before it came */
 };
 
 struct point {

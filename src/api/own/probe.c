@@ -124,6 +124,7 @@ static int prepare(const struct suture_probe_spec *spec, size_t i, struct suture
 		                (unsigned long)(uintptr_t)spec->address);
 	if (rc)
 		return own_fail(options, i, -ENOSPC, "no memory for a trampoline");
+	probe->missed = __atomic_load_n(&probe->point->gate_site.missed, __ATOMIC_RELAXED);
 	append(probe);
 	return 0;
 }
@@ -331,5 +332,5 @@ enum suture_site_kind suture_probe_kind(const struct suture_probe *probe)
 
 uint64_t suture_probe_missed(const struct suture_probe *probe)
 {
-	return __atomic_load_n(&probe->point->gate_site.missed, __ATOMIC_RELAXED);
+	return __atomic_load_n(&probe->point->gate_site.missed, __ATOMIC_RELAXED) - probe->missed;
 }
