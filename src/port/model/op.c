@@ -352,7 +352,8 @@ static enum model_progress grace(struct port *port, struct model_state *state, u
 
 		if (i == thread)
 			continue;
-		if (!frame->started && (inside || t->mode == MODE_TRAPPED))
+		/* A trap that was taken is not known to anybody until its handler begins. */
+		if (!frame->started && (inside || (t->mode == MODE_TRAPPED && t->frames)))
 			t->grace |= (uint8_t)(1u << thread);
 		waited_for = waited_for || (t->grace >> thread & 1);
 	}
