@@ -6,6 +6,7 @@
 #   make bench      figures beside those of peers, taken in the same run
 #   make torture    long campaigns
 #   make fuzz       libFuzzer on the instruction layer and on transactions, FUZZ_SECONDS each
+#   make sanitize   the tests of one's own process, built with address and undefined
 #   make check-mutants   each port call of the protocol left out: suture-check must miss it
 #   make install    to $(DESTDIR)$(PREFIX)
 #
@@ -25,9 +26,10 @@ AR       := $(if $(CROSS),$(CROSS)-)ar
 LD       := $(if $(CROSS),$(CROSS)-)ld
 OBJCOPY  := $(if $(CROSS),$(CROSS)-)objcopy
 CFLAGS   ?= -O2 -g
+SANITIZED := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 OURS     := -std=gnu11 -Wall -Wextra -Wmissing-prototypes -Wvla -fvisibility=hidden -fPIC \
             -D_GNU_SOURCE -DSUTURE_VERSION='"$(VERSION)"' -MMD -MP \
-            $(if $(WERROR),-Werror) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+            $(if $(WERROR),-Werror) $(SANITIZED)
 # Each layer sees only the headers that it may include; tools/lint-layers checks the rest.
 INCLUDE  := -Iinclude -Isrc -Isrc/port/ptrace
 LIBS     := -ldw -lelf -lZydis
@@ -67,7 +69,7 @@ $(B)/%.o: %.c Makefile | deps-build
 NOINSTR_OBJ   := $(PROTOCOL_SRC:%.c=$(B)/own/%.o) \
                  $(patsubst %,$(B)/own/src/port/linux/%.o,memory cores trap map park tasks stacks) \
                  $(B)/own/src/api/own/gate.o
-NOINSTR_FLAGS := -fno-stack-protector -fcf-protection=none \
+NOINSTR_FLAGS := -fno-stack-protector -fcf-protection=none -fno-sanitize=all \
                  $(if $(findstring clang,$(CC)),-fno-builtin,-fno-tree-loop-distribute-patterns)
 
 # What runs between a trampoline and a handler keeps vector registers by not touching them.

@@ -24,8 +24,8 @@ $(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/fuzz/*.h) test
 $(B)/tests/unit/own_%: tests/unit/own_%.c $(wildcard tests/unit/own_*.h) tests/tap.h $(HEADERS) \
                        $(B)/libsuture.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -std=gnu11 -Wall -Wextra -D_GNU_SOURCE -Iinclude -Itests $< -o $@ \
-	      $(B)/libsuture.a $(LIBS) -lpthread
+	$(CC) $(CFLAGS) $(SANITIZED) -std=gnu11 -Wall -Wextra -D_GNU_SOURCE -Iinclude -Itests \
+	      $< -o $@ $(B)/libsuture.a $(LIBS) -lpthread
 
 # What the library does in our own process, with all names.
 $(B)/tests/unit/ownint_%: tests/unit/ownint_%.c $(wildcard tests/unit/*.h) tests/tap.h $(OWN_OBJ) \
@@ -33,6 +33,17 @@ $(B)/tests/unit/ownint_%: tests/unit/ownint_%.c $(wildcard tests/unit/*.h) tests
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OURS) -Iinclude -Isrc -Isrc/port/linux -Itests -fexceptions $< -o $@ \
 	      $(OWN_OBJ) $(COMMON_OBJ) $(LIBS) -lpthread
+
+# Where few pages are left for puns, and below 2 GB, where jumps can not lead backwards: windows, and
+# traps. Threads that take traps all the time make each removal wait for their turn.
+SHAPES = $(B)/tests/unit/own_shapes-window $(B)/tests/unit/own_shapes-nopie
+UNIT  += $(SHAPES)
+$(B)/tests/unit/own_shapes-window: SHAPES_FLAGS = -DWINDOWS -DFEWER=40
+$(B)/tests/unit/own_shapes-nopie: SHAPES_FLAGS = -fno-pie -no-pie -DFEWER=25
+$(SHAPES): tests/unit/own_shapes.c tests/unit/own_shapes.h tests/tap.h $(HEADERS) $(B)/libsuture.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SANITIZED) -std=gnu11 -Wall -Wextra -D_GNU_SOURCE \
+	      $(SHAPES_FLAGS) -Iinclude -Itests $< -o $@ $(B)/libsuture.a $(LIBS) -lpthread
 
 # The checker's own: linked with its objects.
 $(B)/tests/unit/check_%: tests/unit/check_%.c tests/tap.h $(CHECK_OBJ) $(ISA_OBJ)
@@ -93,6 +104,12 @@ $(B)/tests/%.so: tests/preload/%.c tests/tests.mk
 	@mkdir -p $(@D)
 	$(CC) -O2 -g -D_GNU_SOURCE -Wall -Wextra -shared -fPIC $< -o $@ -ldl
 
+# Uses the library, which it brings along.
+$(B)/tests/probeall.so: tests/preload/probeall.c $(HEADERS) $(B)/libsuture.a tests/tests.mk
+	@mkdir -p $(@D)
+	$(CC) -O2 -g -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Iinclude -shared -fPIC $< -o $@ \
+	      $(B)/libsuture.a $(LIBS) -lpthread -Wl,--exclude-libs,ALL
+
 victims: $(VICTIM) $(PRELOAD)
 
 # One test at a time: `make check T=tests/t/count-redis.t`.
@@ -121,3 +138,15 @@ fuzz: deps-check
 	                   -artifact_prefix=$$fuzzer- $$fuzzer-corpus || exit 1; \
 	done
 .PHONY: fuzz
+
+# Our own process with sanitizers: programs that change themselves. Not own_alternatives: what
+# instrumented functions leave on stacks keeps code from being replaced. No leaks are looked for:
+# what a thread may still be in is kept for ever. ThreadSanitizer holds signals back, and threads
+# that take traps with them.
+OWN_UNIT := $(filter-out %/own_alternatives,$(sort $(filter $(B)/tests/unit/own_%,$(UNIT))))
+sanitize: deps-check
+	@ASAN_OPTIONS=detect_leaks=0 $(MAKE) --no-print-directory B=$(B)-address \
+	                             SANITIZE=address,undefined sanitized
+sanitized: $(OWN_UNIT)
+	@BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(OWN_UNIT))
+.PHONY: sanitize sanitized

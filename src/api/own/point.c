@@ -382,6 +382,9 @@ static int choose_kinds(struct point **list, size_t count, struct live_change *c
 	int rc = 0;
 
 	*n = 0;
+	/* Dormant ones are in each other's way, too. */
+	for (size_t i = 0; i < count; i++)
+		list[i]->fresh = true;
 	for (size_t i = 0; i < count && !rc; i++) {
 		enum suture_site_kind kind = kind_now(list[i]);
 

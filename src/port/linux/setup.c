@@ -119,7 +119,7 @@ struct sigaction *linux_previous(struct port *port, int number)
 static int attach(struct port *port, int number)
 {
 	struct sigaction action = {.sa_sigaction = linux_on_trap,
-	                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+	                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER};
 	struct sigaction now;
 
 	if (linux_previous(port, number))
@@ -128,7 +128,11 @@ static int attach(struct port *port, int number)
 	if (sigaction(number, NULL, &now))
 		return -errno;
 	port->previous[number == SIGILL] = now;
+	/* A thread in the handler does not look like one that blocks our signals (linux_traps): the
+	 * handler meets no trap. */
 	sigfillset(&action.sa_mask);
+	sigdelset(&action.sa_mask, SIGTRAP);
+	sigdelset(&action.sa_mask, SIGILL);
 	return sigaction(number, &action, NULL) ? -errno : 0;
 }
 
