@@ -82,6 +82,7 @@ void *linux_writable(const struct port *port, uint64_t address, size_t size);
 /* trap.c: the handler, and whose port it works for. */
 extern struct port *linux_handling;
 void linux_on_trap(int number, siginfo_t *info, void *context);
+extern const char linux_restorer[]; /* what it returns to */
 
 /* The kernel's, which libc's differs from. */
 struct kernel_sigaction {

@@ -103,37 +103,51 @@ struct port *linux_port(int *error)
 
 /* ---- the trap signal ---- */
 
+static uint64_t bit(int signal)
+{
+	return (uint64_t)1 << (signal - 1);
+}
+
 struct sigaction *linux_previous(struct port *port, int number)
 {
-	struct sigaction now;
+	struct kernel_sigaction now;
 
 	if (number != SIGTRAP && number != SIGILL)
 		return NULL;
-	/* By a system call: libc's function leads here. */
-	if (syscall4(SYS_rt_sigaction, number, 0, (long)&now, 8) ||
-	    *(void **)&now != (void *)linux_on_trap)
+	if (syscall4(SYS_rt_sigaction, number, 0, (long)&now, sizeof(now.mask)) ||
+	    now.handler != (void *)linux_on_trap)
 		return NULL;
 	return &port->previous[number == SIGILL];
 }
 
+/*
+ * By system calls: libc's function leads to us (api/own/watch.c), and those of sanitizers hold
+ * signals back. A thread in the handler does not look like one that blocks our signals
+ * (linux_traps): the handler meets no trap.
+ */
 static int attach(struct port *port, int number)
 {
-	struct sigaction action = {.sa_sigaction = linux_on_trap,
-	                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER};
-	struct sigaction now;
+	enum { SA_RESTORER_ = 0x04000000 };
+	struct kernel_sigaction now,
+	        action = {
+	                .handler = (void *)linux_on_trap,
+	                .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESTORER_,
+	                .restorer = (void *)linux_restorer,
+	                .mask = ~(bit(SIGTRAP) | bit(SIGILL)),
+	        };
+	struct sigaction *previous = &port->previous[number == SIGILL];
+	long rc;
 
 	if (linux_previous(port, number))
 		return 0;
 	/* The first time, or somebody has taken the signal since. */
-	if (sigaction(number, NULL, &now))
-		return -errno;
-	port->previous[number == SIGILL] = now;
-	/* A thread in the handler does not look like one that blocks our signals (linux_traps): the
-	 * handler meets no trap. */
-	sigfillset(&action.sa_mask);
-	sigdelset(&action.sa_mask, SIGTRAP);
-	sigdelset(&action.sa_mask, SIGILL);
-	return sigaction(number, &action, NULL) ? -errno : 0;
+	rc = syscall4(SYS_rt_sigaction, number, 0, (long)&now, sizeof(now.mask));
+	if (rc)
+		return (int)rc;
+	*previous = (struct sigaction){.sa_flags = (int)(now.flags & ~(unsigned long)SA_RESTORER_)};
+	memcpy(&previous->sa_handler, &now.handler, sizeof(now.handler));
+	memcpy(&previous->sa_mask, &now.mask, sizeof(now.mask));
+	return (int)syscall4(SYS_rt_sigaction, number, (long)&action, 0, sizeof(action.mask));
 }
 
 int port_trap_attach(struct port *port, port_trap_fn handler, void *arg)
@@ -196,11 +210,6 @@ bool linux_shadow_stack(void)
 
 	return syscall4(SYS_arch_prctl, ARCH_SHSTK_STATUS, (long)&features, 0, 0) == 0 &&
 	       (features & ARCH_SHSTK_SHSTK);
-}
-
-static uint64_t bit(int signal)
-{
-	return (uint64_t)1 << (signal - 1);
 }
 
 uint64_t linux_blocked_by(const char *tid)

@@ -86,3 +86,15 @@ void linux_on_trap(int number, siginfo_t *info, void *context)
 	if (!next)
 		pass_on(number, info, context);
 }
+
+/* The very bytes by which unwinders and gdb know a signal frame. */
+__asm__(".text\n"
+        "	.globl linux_restorer\n"
+        "	.hidden linux_restorer\n"
+        "	.type linux_restorer, @function\n"
+        "	.balign 16\n"
+        "	nop\n" /* they look at the byte before a return address, too */
+        "linux_restorer:\n"
+        "	movq $15, %rax\n" /* rt_sigreturn */
+        "	syscall\n"
+        "	.size linux_restorer, . - linux_restorer\n");
