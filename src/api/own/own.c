@@ -11,6 +11,7 @@
 #include "api/own/ground.h"
 #include "api/own/own.h"
 #include "api/own/point.h"
+#include "api/own/watch.h"
 #include "port/linux/linux.h"
 
 enum {
@@ -319,7 +320,8 @@ int own_attach_traps(bool stay, bool invalid, struct suture_text_options *option
 {
 	int tid = 0, rc;
 
-	linux_unmask_handlers();
+	if (!watch_is_on())
+		linux_unmask_handlers();
 	rc = linux_traps(port, !stay, own_deadline(options), &tid);
 	if (rc == -EBUSY)
 		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP or SIGILL", tid);

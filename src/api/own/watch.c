@@ -160,9 +160,15 @@ __attribute__((constructor)) static void find_functions(void)
 			specs[specs_count++] = specs[i];
 }
 
+static bool watching, watched;
+
+bool watch_is_on(void)
+{
+	return watched;
+}
+
 int watch_begin(struct suture_text_options *options)
 {
-	static bool watching;
 	int rc;
 
 	if (watching)
@@ -172,6 +178,6 @@ int watch_begin(struct suture_text_options *options)
 	rc = hook_install(specs, specs_count, NULL, options);
 	if (!rc)
 		linux_unmask_handlers();
-	watching = !rc;
+	watching = watched = !rc;
 	return rc;
 }

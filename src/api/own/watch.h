@@ -12,4 +12,7 @@
  */
 int watch_begin(struct suture_text_options *options) __attribute__((warn_unused_result));
 
+/* It has begun: no handler comes to block them any more. */
+bool watch_is_on(void);
+
 #endif
