@@ -3,6 +3,7 @@
  * probes.c - a trap stays in the text, or was there a moment ago.
  */
 #include <errno.h>
+#include <string.h>
 #include "check/scenarios/history.h"
 #include "check/scenarios/list.h"
 
@@ -247,9 +248,23 @@ static void build_adopted(struct world *world)
 	thread_runs(world, "runs over the site", AT_SITE);
 }
 
+/* Millions of states where the cores are many, and nothing but shared words matters: on one machine
+ * of each order of stores. */
+static const char *adopted_absent(const struct machine *machine)
+{
+	static const char *const shown[] = {"kirkwood", "cortex-a53", "x86-64"};
+
+	for (unsigned i = 0; i < sizeof(shown) / sizeof(shown[0]); i++)
+		if (strcmp(machine->name, shown[i]) == 0)
+			return NULL;
+	return "it is about the order of shared words, which is shown on kirkwood, cortex-a53 and "
+	       "x86-64";
+}
+
 const struct scenario scenario_adopted = {
         .name = "registry-adopted",
         .what = "the trap path gets to know another registry while a probe comes and goes",
         .subject = "late-trap",
+        .absent = adopted_absent,
         .build = build_adopted,
 };
