@@ -63,6 +63,15 @@ static void exchange(struct exchange *x)
 		        &x->points[i]->gate_site.handlers, x->lists[i], __ATOMIC_ACQ_REL);
 }
 
+/* Did any site have handlers before? */
+static bool exchange_replaced(const struct exchange *x)
+{
+	for (size_t i = 0; i < x->count; i++)
+		if (x->lists[i])
+			return true;
+	return false;
+}
+
 static void exchange_free(struct exchange *x)
 {
 	for (size_t i = 0; x->lists && i < x->count; i++)
@@ -213,7 +222,7 @@ int suture_probe_install(const struct suture_probe_spec *specs, size_t count,
 	rc = made && !exchange_new(count, &x) ? install(specs, count, made, &x, options)
 	                                      : own_fail(options, 0, -ENOMEM, "out of memory");
 	/* What was replaced may still be read by threads in the gate. */
-	if (x.count && gate_wait(own_port(), own_deadline(options)))
+	if (exchange_replaced(&x) && gate_wait(own_port(), own_deadline(options)))
 		x.count = 0;
 	exchange_free(&x);
 	for (size_t i = 0; made && rc && i < count && made[i]; i++) {
