@@ -101,7 +101,7 @@ $(B)/internal.a: $(LIB_OBJ)
 
 $(B)/libsuture.so: $(B)/remote.o $(B)/own.o $(COMMON_OBJ) libsuture.map
 	$(CC) $(CFLAGS) $(OURS) -shared -Wl,-soname,libsuture.so.0 -Wl,--version-script=libsuture.map \
-	      -Wl,-z,defs,-z,now,-z,relro -o $@ $(filter %.o,$^) $(LIBS)
+	      -Wl,-z,defs,-z,now,-z,relro,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
 
 $(B)/suture: $(CLI_OBJ) $(B)/libsuture.a
 	$(CC) $(CFLAGS) $(OURS) -o $@ $^ $(LIBS) $(CLI_LIBS)
@@ -145,6 +145,12 @@ install: all
 	install -m 644 $(HEADERS) $(DESTDIR)$(PREFIX)/include/suture/
 	install -m 644 man/suture.1 man/suture-check.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
+	@# a page for each call: those that share one are led to it
+	@for page in man/*.3; do \
+	  for name in $$(sed -n '/^\.SH NAME/{n;s/\\-.*//;s/,/ /g;p}' $$page); do \
+	    [ -e man/$$name.3 ] || echo ".so man3/$${page##*/}" \
+	      > $(DESTDIR)$(PREFIX)/share/man/man3/$$name.3; \
+	  done; done
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' suture.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/suture.pc
 
 docs: $(B)/suture-check

@@ -295,9 +295,9 @@ int suture_alternatives_apply(struct suture_text_options *options)
 		options = &defaults;
 	if (options->size < sizeof(*options))
 		return -EINVAL;
-	rc = own_lock();
+	rc = own_begin(options);
 	if (rc)
-		return own_fail(options, 0, rc, "no text can be written in this process (%d)", -rc);
+		return rc;
 	rc = apply_locked(options);
 	own_unlock();
 	return rc;

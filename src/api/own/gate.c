@@ -119,11 +119,12 @@ _Static_assert(offsetof(struct suture_regs, rflags) == 120 &&
                "the gates below count on it");
 
 /* 0: everything is as it was but the general registers, which lie at `regs`. 1: execution goes on
- * elsewhere, on another stack or with other flags. */
-__attribute__((used, visibility("hidden"))) uint64_t gate_enter(struct suture_regs *regs,
-                                                                const struct gate_context *context);
+ * elsewhere, on another stack or with other flags. 2: nothing was called: vector registers must be
+ * saved (`saved`: they are) before. */
+__attribute__((used, visibility("hidden"))) uint64_t
+gate_enter(struct suture_regs *regs, const struct gate_context *context, uint64_t saved);
 
-uint64_t gate_enter(struct suture_regs *regs, const struct gate_context *context)
+uint64_t gate_enter(struct suture_regs *regs, const struct gate_context *context, uint64_t saved)
 {
 	const struct gate_handlers *handlers;
 	uint64_t rflags = regs->rflags, rsp = regs->rsp;
@@ -138,6 +139,11 @@ uint64_t gate_enter(struct suture_regs *regs, const struct gate_context *context
 	__atomic_store_n(&me->passes, me->passes + 1, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	handlers = __atomic_load_n(&context->site->handlers, __ATOMIC_ACQUIRE);
+	/* They came while this thread was on its way through the other gate. */
+	if (handlers && handlers->vector && !saved) {
+		__atomic_store_n(&me->passes, me->passes + 1, __ATOMIC_RELEASE);
+		return 2;
+	}
 	for (uint32_t i = 0; handlers && i < handlers->count; i++) {
 		const struct gate_handler *handler = &handlers->list[i];
 		suture_probe_fn fn = context->post ? handler->post : handler->pre;
@@ -164,6 +170,19 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Its thread ended inside a handler (it was cancelled there). */
+static bool is_over(struct visitor *visitor, uint64_t passes)
+{
+	uint32_t owner = __atomic_load_n(&visitor->owner, __ATOMIC_RELAXED);
+	long pid = syscall4(SYS_getpid, 0, 0, 0, 0);
+
+	if (syscall4(SYS_tgkill, pid, owner, 0, 0) != -ESRCH)
+		return false;
+	__atomic_compare_exchange_n(&visitor->passes, &passes, 0, false, __ATOMIC_ACQ_REL,
+	                            __ATOMIC_RELAXED);
+	return true;
+}
+
 int gate_wait(struct port *port, uint64_t deadline_ns)
 {
 	uint64_t start = now();
@@ -178,11 +197,18 @@ int gate_wait(struct port *port, uint64_t deadline_ns)
 			while (!rc && visitor != self && (passes & 1) &&
 			       __atomic_load_n(&visitor->passes, __ATOMIC_ACQUIRE) == passes) {
 				port_pause(port, 20000);
+				if (is_over(visitor, passes))
+					break;
 				if (now() - start >= deadline_ns)
 					rc = -ETIMEDOUT;
 			}
 		}
 	return rc;
+}
+
+bool gate_inside(void)
+{
+	return self && (self->passes & 1);
 }
 
 void gate_after_fork(void)
@@ -363,10 +389,21 @@ __asm__(".text\n"
         "	.type gate_general, @function\n"
         "	.balign 64\n"
         "gate_general:\n" GATE_SAVE "	andq $-16, %rsp\n"
-        "	call gate_enter\n" GATE_RESTORE "	.size gate_general, . - gate_general\n"
+        "	xorl %edx, %edx\n"
+        "	call gate_enter\n"
+        "	cmpq $2, %rax\n"
+        "	jne 1f\n"
+        /* From the beginning, with vector registers saved: nothing has touched them yet. */
+        "	movq %rbx, %rsp\n"
+        "	movq %rbx, %rdi\n"
+        "	movq 128(%rbx), %rsi\n"
+        "	movq -22(%rsi), %rsi\n"
+        "	jmp gate_vector_saves\n"
+        "1:\n" GATE_RESTORE "	.size gate_general, . - gate_general\n"
         "	.type gate_vector, @function\n"
         "	.balign 64\n"
-        "gate_vector:\n" GATE_SAVE "	subq gate_save_size(%rip), %rsp\n"
+        "gate_vector:\n" GATE_SAVE "gate_vector_saves:\n"
+        "	subq gate_save_size(%rip), %rsp\n"
         "	andq $-64, %rsp\n"
         "	movq %rsp, %r12\n"
         "	movl gate_save_how(%rip), %r13d\n"
@@ -389,6 +426,7 @@ __asm__(".text\n"
         "	jmp 6f\n"
         "4:	fxsave64 (%rsp)\n"
         "6:	movq %rbp, %rdi\n"
+        "	movl $1, %edx\n"
         "	call gate_enter\n"
         "	movq %rax, %rcx\n"
         "	movl %r14d, %eax\n"

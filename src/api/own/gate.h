@@ -19,6 +19,7 @@ struct gate_handler {
 /* Read by threads in the gate; never changed, but replaced (gate_wait, then free). */
 struct gate_handlers {
 	uint32_t count;
+	uint32_t vector; /* some may use vector registers: for gate_vector only */
 	struct gate_handler list[];
 };
 
@@ -44,6 +45,9 @@ extern const char gate_general[], gate_vector[];
 /* Wait until every thread that at the call was in a handler has left it. Handlers that were
  * attached before, and are not any more, are then called no longer. -ETIMEDOUT. */
 int gate_wait(struct port *port, uint64_t deadline_ns) port_must_check;
+
+/* Is the calling thread in a handler? */
+bool gate_inside(void);
 
 /* In the child of a fork only the calling thread is left. */
 void gate_after_fork(void);

@@ -40,7 +40,9 @@ static bool follow(struct walk *walk, uint64_t at)
 			return false;
 		points_undo(at, code, sizeof(code));
 		n = isa_x86_64.decode(code, sizeof(code), at, &insn);
-		if (n < 1 || !isa_x86_64.general_only(code, (size_t)n))
+		/* What is switched may lead elsewhere tomorrow. */
+		if (n < 1 || !isa_x86_64.general_only(code, (size_t)n) ||
+		    keys_use(at, at + (uint64_t)n) || edits_meet(at, at + (uint64_t)n))
 			return false;
 		switch (insn.class) {
 		case ISA_RETURN:
@@ -73,13 +75,19 @@ static bool looks_general(suture_probe_fn handler)
 	return true;
 }
 
+/* Many probes have one handler; the last ones that were looked at in this call. */
+static struct known {
+	suture_probe_fn handler;
+	bool vector;
+} known[KNOWN_MAX];
+
+void handler_forget(void)
+{
+	memset(known, 0, sizeof(known));
+}
+
 bool handler_uses_vector(suture_probe_fn handler)
 {
-	/* Many probes have one handler; the last ones that were looked at. */
-	static struct known {
-		suture_probe_fn handler;
-		bool vector;
-	} known[KNOWN_MAX];
 	struct known *slot = &known[(uintptr_t)handler / 16 % KNOWN_MAX];
 
 	if (!handler)

@@ -9,4 +9,7 @@
 /* May the handler (NULL: none) use floating-point or vector registers? Under own_lock. */
 bool handler_uses_vector(suture_probe_fn handler);
 
+/* Code may have changed since it was looked at: at the beginning of each call. */
+void handler_forget(void);
+
 #endif

@@ -21,8 +21,8 @@ static int check_spec(const struct suture_hook_spec *specs, size_t i,
 }
 
 /* A handle and what it needs, not in force yet. */
-static int prepare(const struct suture_hook_spec *spec, size_t i, struct suture_hook **out,
-                   struct suture_text_options *options)
+static int prepare(const struct suture_hook_spec *spec, size_t i, unsigned call,
+                   struct suture_hook **out, struct suture_text_options *options)
 {
 	struct suture_hook *hook = calloc(1, sizeof(*hook));
 	int rc;
@@ -30,6 +30,7 @@ static int prepare(const struct suture_hook_spec *spec, size_t i, struct suture_
 	*out = hook;
 	if (!hook)
 		return own_fail(options, i, -ENOMEM, "out of memory");
+	hook->call = call;
 	hook->leaving = true;
 	hook->replacement = spec->replacement;
 	rc = point_get((uintptr_t)spec->function, (uintptr_t)spec->replacement, i, options,
@@ -40,7 +41,7 @@ static int prepare(const struct suture_hook_spec *spec, size_t i, struct suture_
 	if (rc)
 		return own_fail(options, i, -ENOSPC, "no memory for a trampoline");
 	for (const struct suture_hook *h = hook->point->hooks; h; h = h->next)
-		if (h->leaving) /* of this call */
+		if (h->call == hook->call)
 			return own_fail(options, i, -EINVAL, "hook %zu: the function occurs twice",
 			                i);
 	hook->next = hook->point->hooks;
@@ -100,6 +101,8 @@ static int enforce(struct suture_hook **hooks, size_t count, struct point **poin
 static int install(const struct suture_hook_spec *specs, size_t count, struct suture_hook **hooks,
                    struct point **points, struct suture_text_options *options)
 {
+	static unsigned calls;
+	unsigned call = ++calls; /* watch_begin may call within this one */
 	int rc = ground_space() ? 0 : ground_look();
 
 	if (rc)
@@ -107,7 +110,7 @@ static int install(const struct suture_hook_spec *specs, size_t count, struct su
 	for (size_t i = 0; i < count && !rc; i++)
 		rc = check_spec(specs, i, options);
 	for (size_t i = 0; i < count && !rc; i++)
-		rc = prepare(&specs[i], i, &hooks[i], options);
+		rc = prepare(&specs[i], i, call, &hooks[i], options);
 	if (!rc)
 		rc = points_publish(options);
 	for (size_t i = 0; i < count && !rc; i++)

@@ -148,6 +148,17 @@ static size_t use_after(const struct module *module, uint64_t address)
 	return low;
 }
 
+bool keys_use(uint64_t start, uint64_t end)
+{
+	for (const struct module *m = modules; m; m = m->next) {
+		size_t i = use_after(m, start);
+
+		if (i < m->count && m->uses[i].site.address < end)
+			return true;
+	}
+	return false;
+}
+
 bool keys_meet(uint64_t start, uint64_t end, bool but_whole)
 {
 	for (const struct module *m = modules; m; m = m->next)
@@ -329,6 +340,14 @@ static int change_locked(const struct suture_key_change *changes, size_t count,
 	return rc;
 }
 
+static bool all_there(const struct suture_key_change *changes, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!changes[i].key)
+			return false;
+	return true;
+}
+
 int suture_keys_change(const struct suture_key_change *changes, size_t count,
                        struct suture_text_options *options)
 {
@@ -337,11 +356,13 @@ int suture_keys_change(const struct suture_key_change *changes, size_t count,
 
 	if (!options)
 		options = &defaults;
-	if (options->size < sizeof(*options) || (count && !changes))
+	if (options->size < sizeof(*options) || (count && !changes) || count > UINT32_MAX)
 		return -EINVAL;
-	rc = own_lock();
+	if (!all_there(changes, count))
+		return own_fail(options, 0, -EINVAL, "a key is missing");
+	rc = own_begin(options);
 	if (rc)
-		return own_fail(options, 0, rc, "no text can be written in this process (%d)", -rc);
+		return rc;
 	rc = change_locked(changes, count, options);
 	own_unlock();
 	return rc;

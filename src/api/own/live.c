@@ -11,7 +11,7 @@
 #include <string.h>
 #include "api/own/point.h"
 
-enum { SHELVES_MAX = 24 };
+enum { SHELVES_MAX = 24, PATIENCE_NS = 1000000000 };
 
 static struct shelf {
 	struct patch_live *live;
@@ -64,10 +64,41 @@ static void shelf_put(struct shelf *shelf, const struct sync_site *site,
 	shelf->points[i] = point;
 }
 
+/* Shelves that the trap path has been told to forget, and which somebody may still have been
+ * reading when there was no more time to wait. */
+static struct shelf *retired;
+static size_t retired_count, retired_room;
+
+static void retire_later(const struct shelf *shelf)
+{
+	if (retired_count == retired_room) {
+		size_t room = retired_room ? 2 * retired_room : 16;
+		struct shelf *grown = realloc(retired, room * sizeof(*grown));
+
+		if (!grown)
+			return; /* it stays for ever */
+		retired = grown;
+		retired_room = room;
+	}
+	retired[retired_count++] = *shelf;
+}
+
+static void release_retired(uint64_t deadline_ns)
+{
+	if (!retired_count || port_grace(own_port(), deadline_ns))
+		return;
+	while (retired_count)
+		shelf_release(&retired[--retired_count]);
+}
+
 /* Give it to the trap path; the phase follows. */
 static int shelf_enter(struct shelf *shelf, struct patch_options *how)
 {
 	shelf->live = own_live();
+	if (!shelf->live) {
+		release_retired(PATIENCE_NS);
+		shelf->live = own_live();
+	}
 	if (!shelf->live)
 		return -EBUSY;
 	shelf->live->registry = shelf->registry;
@@ -143,13 +174,16 @@ static void merge(uint64_t deadline_ns)
 		how.live = shelves[s].live;
 		if (patch_retire(own_port(), &how) == 0)
 			shelf_release(&shelves[s]);
-		/* else somebody may still read it: it is left to him */
+		else
+			retire_later(&shelves[s]);
 	}
 	shelf_count = 0;
 	if (all.registry->count)
 		shelf_keep(&all);
 	else if (how.live = all.live, patch_retire(own_port(), &how) == 0)
 		shelf_release(&all);
+	else
+		retire_later(&all);
 }
 
 /* ---- sites ---- */
@@ -279,6 +313,8 @@ static void forget(struct shelf *shelf, const struct suture_text_options *option
 
 	if (!shelf->live || patch_retire(own_port(), &how) == 0)
 		shelf_release(shelf);
+	else
+		retire_later(shelf);
 }
 
 static int revert(struct shelf *shelf, const struct patch_options *how, bool traps,
@@ -336,6 +372,7 @@ int live_change(const struct live_change *changes, size_t count,
 
 	if (!count)
 		return 0;
+	release_retired(0);
 	if (shelf_count >= SHELVES_MAX)
 		merge(own_deadline(options));
 	if (shelf_count >= SHELVES_MAX)

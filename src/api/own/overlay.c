@@ -182,6 +182,18 @@ int overlay_plan(struct patch_registry *registry, struct patch_registry **out, u
 	return rc;
 }
 
+/* What is in the text of a piece is in our copy of its page, too, or would be undone with the next
+ * piece that is published there. */
+static void keep_copy(const struct sync_site *edit, uint64_t at)
+{
+	uint8_t bytes[ISA_DISPLACED_MAX];
+	int n = isa_x86_64.relocate(edit->patched, edit->length, edit->address, at, bytes,
+	                            sizeof(bytes));
+
+	if (n > 0)
+		tramp_put(ground_space(), at, bytes, (size_t)n);
+}
+
 void overlay_done(const struct patch_registry *registry)
 {
 	for (uint32_t i = 0; i < registry->count; i++) {
@@ -192,5 +204,8 @@ void overlay_done(const struct patch_registry *registry)
 			continue;
 		memcpy(point->code, edit->patched, edit->length);
 		memcpy(point->site.original, point->code, point->site.length);
+		keep_copy(edit, point->copy);
+		if (point->alone)
+			keep_copy(edit, point->alone);
 	}
 }

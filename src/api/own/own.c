@@ -7,8 +7,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 #include "api/own/gate.h"
 #include "api/own/ground.h"
+#include "api/own/handler.h"
 #include "api/own/own.h"
 #include "api/own/point.h"
 #include "api/own/watch.h"
@@ -42,20 +45,54 @@ static unsigned live_lost;
 static const struct patch_registry *stuck;
 static struct patch_traps traps = {.isa = &isa_x86_64, .count = LIVE_MAX, .live = live};
 
+/* Who holds the lock: its thread id. */
+static pid_t owner;
+
+static bool mine(void)
+{
+	return __atomic_load_n(&owner, __ATOMIC_RELAXED) == gettid();
+}
+
+static void lock_until(const struct timespec *end, int *rc)
+{
+	*rc = end ? -pthread_mutex_clocklock(&lock, CLOCK_MONOTONIC, end)
+	          : -pthread_mutex_lock(&lock);
+	if (!*rc)
+		__atomic_store_n(&owner, gettid(), __ATOMIC_RELAXED);
+}
+
+static void unlock(void)
+{
+	__atomic_store_n(&owner, 0, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&lock);
+}
+
+/* A replacement that runs inside a call of ours may fork: the lock is held then. */
+static bool locked_for_fork;
+
 static void before_fork(void)
 {
-	pthread_mutex_lock(&lock);
+	bool held = mine();
+	int rc;
+
+	if (!held)
+		lock_until(NULL, &rc);
+	locked_for_fork = !held;
 }
 
 static void after_fork(void)
 {
-	pthread_mutex_unlock(&lock);
+	if (locked_for_fork)
+		unlock();
 }
 
 static void after_fork_in_child(void)
 {
 	gate_after_fork();
-	pthread_mutex_unlock(&lock);
+	if (locked_for_fork)
+		unlock();
+	else
+		__atomic_store_n(&owner, gettid(), __ATOMIC_RELAXED);
 }
 
 /* The port's own fork handlers come first, so that they run last before a fork. */
@@ -69,14 +106,30 @@ static void open_port(void)
 	}
 }
 
-int own_lock(void)
+/* Not again from inside: from a handler, or a replacement of what the library calls. */
+static int lock_for(const struct timespec *end)
 {
+	int rc;
+
 	pthread_once(&once, open_port);
 	if (!port)
 		return port_error;
-	pthread_mutex_lock(&lock);
+	if (mine() || gate_inside())
+		return -EDEADLK;
+	lock_until(end, &rc);
+	if (rc)
+		return rc;
+	rc = linux_check(port);
+	if (rc)
+		unlock();
+	return rc;
+}
+
+int own_lock(void)
+{
+	int rc = lock_for(NULL);
 	frame = __builtin_frame_address(0);
-	return 0;
+	return rc;
 }
 
 bool own_alone(void)
@@ -86,16 +139,36 @@ bool own_alone(void)
 
 void own_unlock(void)
 {
-	pthread_mutex_unlock(&lock);
+	unlock();
 }
 
 int own_begin(struct suture_text_options *options)
 {
-	int rc = own_lock();
+	uint64_t deadline_ns = own_deadline(options);
+	struct timespec end;
+	int rc;
 
+	options->failed = 0;
+	if (options->message && options->message_size)
+		options->message[0] = '\0';
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	if (deadline_ns > (uint64_t)INT32_MAX * 1000000000u)
+		deadline_ns = (uint64_t)INT32_MAX * 1000000000u;
+	end.tv_sec += (time_t)(deadline_ns / 1000000000u);
+	end.tv_nsec += (long)(deadline_ns % 1000000000u);
+	end.tv_sec += end.tv_nsec / 1000000000;
+	end.tv_nsec %= 1000000000;
+	rc = lock_for(&end);
+	frame = __builtin_frame_address(0);
+	if (rc == -EDEADLK)
+		return own_fail(options, 0, rc,
+		                "this thread is in a handler, or in a call of suture, already");
+	if (rc == -ETIMEDOUT)
+		return own_fail(options, 0, rc, "another thread was patching for too long");
 	if (rc)
 		return own_fail(options, 0, rc, "no text can be written in this process (%d)", -rc);
 	ground_begin();
+	handler_forget();
 	return 0;
 }
 
@@ -153,6 +226,9 @@ static int choose(const struct patch_registry *registry, struct suture_text_opti
 {
 	size_t failed;
 
+	if ((unsigned)options->strategy > SUTURE_WORD)
+		return own_fail(options, 0, -EINVAL, "there is no strategy %u",
+		                (unsigned)options->strategy);
 	if (options->strategy == SUTURE_QUIESCE) {
 		*strategy = PATCH_QUIESCE;
 		return 0;
@@ -324,7 +400,10 @@ int own_attach_traps(bool stay, bool invalid, struct suture_text_options *option
 		linux_unmask_handlers();
 	rc = linux_traps(port, !stay, own_deadline(options), &tid);
 	if (rc == -EBUSY)
-		return own_fail(options, 0, rc, "thread %d blocks SIGTRAP or SIGILL", tid);
+		return own_fail(options, 0, rc,
+		                "thread %d blocks SIGTRAP or SIGILL, or may do so when it "
+		                "returns from where it waits with other signals blocked",
+		                tid);
 	if (rc)
 		return own_fail(options, 0, rc,
 		                "the threads of this process can not be listed (%d)", -rc);

@@ -73,6 +73,8 @@ void edits_forget(uint64_t start, uint64_t end);
 /* ---- key.c: the same for uses of keys, which are known without ---- */
 
 /* Does a use of a key that is on meet the range? `but_whole`: unless it is all of the range. */
+/* (keys_use: on or off) */
+bool keys_use(uint64_t start, uint64_t end);
 bool keys_meet(uint64_t start, uint64_t end, bool but_whole);
 void keys_undo(uint64_t address, uint8_t *bytes, size_t size);
 

@@ -20,6 +20,8 @@ static int read_code(struct point *point, size_t i, struct suture_text_options *
 	int rc = ground_mapping(point->address, &mapping), n;
 	uint64_t left;
 
+	if (rc && rc != -EFAULT)
+		return own_fail(options, i, rc, "/proc/self/maps can not be read (%d)", -rc);
 	if (rc)
 		return own_fail(options, i, -EACCES, "%#lx: nothing is mapped there",
 		                (unsigned long)point->address);

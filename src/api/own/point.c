@@ -128,16 +128,19 @@ static bool lost(const struct point *point)
 	uint8_t now[SYNC_SITE_MAX], size = extent(point, point->kind);
 	struct ground_mapping mapping;
 
-	if (ground_read(point->address, now, size))
-		return true;
+	int rc = ground_read(point->address, now, size);
+
+	if (rc)
+		return rc == -EFAULT;
 	if (memcmp(now, point->code, size) == 0)
 		return true;
 	if (now[0] == (point->kind == SUTURE_SITE_TRAP ? isa_x86_64.trap[0]
 	                                               : point->site.patched[0]) &&
 	    (size == 1 || memcmp(now + 1, point->site.patched + 1, size - 1u) == 0))
 		return false;
-	return ground_mapping(point->address, &mapping) || mapping.inode != point->inode ||
-	       mapping.device != point->device ||
+	/* Memory of no file can not be told from other such memory. */
+	return ground_mapping(point->address, &mapping) || !point->inode ||
+	       mapping.inode != point->inode || mapping.device != point->device ||
 	       mapping.offset + point->address - mapping.start != point->offset;
 }
 
@@ -159,6 +162,16 @@ static struct point *renew(struct point *old)
 	return point;
 }
 
+/* What was around, and is not any more. */
+static void drop_lost(uint64_t address)
+{
+	size_t i = first_from(address > POINT_CODE_MAX ? address - POINT_CODE_MAX : 0);
+
+	for (; i < points_count && points[i]->address < address + POINT_CODE_MAX; i++)
+		if (points[i]->kind && lost(points[i]))
+			mark_lost(points[i]);
+}
+
 int point_get(uint64_t address, uint64_t replacement, size_t i, struct suture_text_options *options,
               struct point **out)
 {
@@ -168,8 +181,7 @@ int point_get(uint64_t address, uint64_t replacement, size_t i, struct suture_te
 	*out = point;
 	if (point)
 		point->index = i;
-	if (point && point->kind && lost(point))
-		mark_lost(point);
+	drop_lost(address);
 	if (point &&
 	    (point->kind || point->fresh || (point_is_idle(point) && still_there(point)))) {
 		point->fresh = true;

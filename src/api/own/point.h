@@ -24,6 +24,7 @@ struct suture_hook {
 	uint64_t stub;   /* what the caller has as the original: jmp *below */
 	uint64_t *below; /* a word */
 	bool leaving;    /* not wired any more */
+	unsigned call;   /* that installed it */
 };
 
 struct suture_probe {

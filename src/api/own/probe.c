@@ -34,8 +34,10 @@ static struct gate_handlers *handlers_of(const struct point *point)
 		count++;
 	handlers = calloc(1, sizeof(*handlers) + count * sizeof(handlers->list[0]));
 	for (const struct suture_probe *p = point->probes; p && handlers; p = p->next)
-		if (!p->leaving)
+		if (!p->leaving) {
 			handlers->list[handlers->count++] = p->handler;
+			handlers->vector |= p->vector;
+		}
 	return handlers;
 }
 

@@ -97,9 +97,9 @@ int suture_text_patch(const struct suture_edit *list, size_t count,
 		return -EINVAL;
 	if (!count)
 		return 0;
-	rc = own_lock();
+	rc = own_begin(options);
 	if (rc)
-		return own_fail(options, 0, rc, "no text can be written in this process (%d)", -rc);
+		return rc;
 	registry = calloc(1, patch_registry_size((uint32_t)count));
 	order = calloc(count, sizeof(*order));
 	rc = registry && order ? patch_sorted(list, count, order, registry, options)

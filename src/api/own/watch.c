@@ -58,18 +58,11 @@ static int watch_procmask(int how, const sigset_t *set, sigset_t *old)
 
 static int watch_sigaction(int number, const struct sigaction *new, struct sigaction *old)
 {
-	struct sigaction copy, *previous = linux_previous(own_port(), number);
+	struct sigaction copy;
 	sigset_t mask;
 
-	if (previous) {
-		struct sigaction before = *previous;
-
-		if (new)
-			*previous = *new;
-		if (old)
-			*old = before;
+	if (linux_previous(own_port(), number, new, old))
 		return 0;
-	}
 	if (!new || without_ours(&new->sa_mask, &mask) == &new->sa_mask)
 		return real_sigaction(number, new, old);
 	copy = *new;
@@ -169,13 +162,16 @@ bool watch_is_on(void)
 
 int watch_begin(struct suture_text_options *options)
 {
+	struct suture_text_options inner = *options;
 	int rc;
 
 	if (watching)
 		return 0;
 	/* Its own hooks may need traps. */
 	watching = true;
-	rc = hook_install(specs, specs_count, NULL, options);
+	rc = hook_install(specs, specs_count, NULL, &inner);
+	if (rc)
+		options->failed = 0;
 	if (!rc)
 		linux_unmask_handlers();
 	watching = watched = !rc;

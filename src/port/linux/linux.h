@@ -37,8 +37,8 @@ struct port {
 	void *handler_arg;
 	uint32_t changes; /* transactions so far */
 	/* What SIGTRAP and SIGILL did before us. */
-	struct sigaction previous[LINUX_TRAP_SIGNALS];
-	struct park park; /* quiescence */
+	const struct sigaction *previous[LINUX_TRAP_SIGNALS]; /* atomic; what it points to stays */
+	struct park park;                                     /* quiescence */
 };
 
 /*
@@ -51,9 +51,13 @@ struct port *linux_port(int *error);
 /* The same as port_trap_attach for SIGILL: sites may trap by invalid opcodes, too. */
 int linux_attach_invalid(struct port *port) port_must_check;
 
-/* What the program has for a signal that is ours now; NULL: it is not. Changed by whoever sets it.
- */
-struct sigaction *linux_previous(struct port *port, int number);
+/* The port can still write: the program may have closed its file. An error of open(2). */
+int linux_check(struct port *port) port_must_check;
+
+/* Is the signal ours now? Then *old is what the program has for it (NULL: not asked), and becomes
+ * *new (NULL: stays). From signal handlers, too. */
+bool linux_previous(struct port *port, int number, const struct sigaction *new,
+                    struct sigaction *old);
 
 /* Does the calling thread have a shadow stack? */
 bool linux_shadow_stack(void);

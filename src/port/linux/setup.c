@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "port/linux/linux.h"
@@ -23,17 +24,30 @@ static struct port own;
 static int setup_error;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* The file stands for the address space of whoever opened it. */
+/* The file stands for the address space of whoever opened it, and is known by its inode: the number
+ * may come to be another file's, if the program closes it. */
+static struct stat memory_file;
+
 static int open_memory(void)
 {
-	int file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
-
-	if (file < 0)
+	own.mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	if (own.mem < 0)
 		return -errno;
-	if (own.mem >= 0)
-		close(own.mem);
-	own.mem = file;
-	return 0;
+	return fstat(own.mem, &memory_file) ? -errno : 0;
+}
+
+static bool holds_memory(void)
+{
+	struct stat now;
+
+	return own.mem >= 0 && fstat(own.mem, &now) == 0 && now.st_dev == memory_file.st_dev &&
+	       now.st_ino == memory_file.st_ino;
+}
+
+int linux_check(struct port *port)
+{
+	(void)port;
+	return holds_memory() ? 0 : open_memory();
 }
 
 /* Writing a byte of our own text that is the same afterwards: kernels can forbid it. */
@@ -64,7 +78,11 @@ static void after_fork(void)
 /* Until this has run the child would write its parent's text: the lock is held meanwhile. */
 static void after_fork_in_child(void)
 {
-	setup_error = open_memory();
+	/* The parent's goes first: there may be no number for another. Without one nothing is
+	 * written, until linux_check finds one. */
+	if (holds_memory())
+		close(own.mem);
+	(void)!open_memory();
 	own.pid = (uint32_t)getpid();
 	own.inside[0] = own.inside[1] = 0;
 	own.lock = 0;
@@ -108,16 +126,41 @@ static uint64_t bit(int signal)
 	return (uint64_t)1 << (signal - 1);
 }
 
-struct sigaction *linux_previous(struct port *port, int number)
+/* Handlers may be reading what was there before: a ring that is long enough for those that are
+ * about to. */
+static void set_previous(struct port *port, int number, const struct sigaction *action)
+{
+	enum { RING = 64 };
+	static struct sigaction ring[RING];
+	static uint32_t last;
+	struct sigaction *slot = &ring[__atomic_add_fetch(&last, 1, __ATOMIC_RELAXED) % RING];
+
+	*slot = *action;
+	__atomic_store_n(&port->previous[number == SIGILL], slot, __ATOMIC_RELEASE);
+}
+
+static bool is_taken(int number)
 {
 	struct kernel_sigaction now;
 
-	if (number != SIGTRAP && number != SIGILL)
-		return NULL;
-	if (syscall4(SYS_rt_sigaction, number, 0, (long)&now, sizeof(now.mask)) ||
-	    now.handler != (void *)linux_on_trap)
-		return NULL;
-	return &port->previous[number == SIGILL];
+	return (number == SIGTRAP || number == SIGILL) &&
+	       syscall4(SYS_rt_sigaction, number, 0, (long)&now, sizeof(now.mask)) == 0 &&
+	       now.handler == (void *)linux_on_trap;
+}
+
+bool linux_previous(struct port *port, int number, const struct sigaction *new,
+                    struct sigaction *old)
+{
+	struct sigaction before;
+
+	if (!is_taken(number))
+		return false;
+	before = *__atomic_load_n(&port->previous[number == SIGILL], __ATOMIC_ACQUIRE);
+	if (new)
+		set_previous(port, number, new);
+	if (old)
+		*old = before;
+	return true;
 }
 
 /*
@@ -135,18 +178,19 @@ static int attach(struct port *port, int number)
 	                .restorer = (void *)linux_restorer,
 	                .mask = ~(bit(SIGTRAP) | bit(SIGILL)),
 	        };
-	struct sigaction *previous = &port->previous[number == SIGILL];
+	struct sigaction previous;
 	long rc;
 
-	if (linux_previous(port, number))
+	if (is_taken(number))
 		return 0;
 	/* The first time, or somebody has taken the signal since. */
 	rc = syscall4(SYS_rt_sigaction, number, 0, (long)&now, sizeof(now.mask));
 	if (rc)
 		return (int)rc;
-	*previous = (struct sigaction){.sa_flags = (int)(now.flags & ~(unsigned long)SA_RESTORER_)};
-	memcpy(&previous->sa_handler, &now.handler, sizeof(now.handler));
-	memcpy(&previous->sa_mask, &now.mask, sizeof(now.mask));
+	previous = (struct sigaction){.sa_flags = (int)(now.flags & ~(unsigned long)SA_RESTORER_)};
+	memcpy(&previous.sa_handler, &now.handler, sizeof(now.handler));
+	memcpy(&previous.sa_mask, &now.mask, sizeof(now.mask));
+	set_previous(port, number, &previous);
 	return (int)syscall4(SYS_rt_sigaction, number, (long)&action, 0, sizeof(action.mask));
 }
 
@@ -168,8 +212,8 @@ void port_trap_detach(struct port *port)
 	static const int signals[] = {SIGTRAP, SIGILL};
 
 	for (int i = 0; i < LINUX_TRAP_SIGNALS; i++)
-		if (linux_previous(port, signals[i]))
-			sigaction(signals[i], &port->previous[i], NULL);
+		if (is_taken(signals[i]))
+			sigaction(signals[i], port->previous[i], NULL);
 }
 
 void linux_unmask_handlers(void)
@@ -248,6 +292,40 @@ static bool is_worker(const char *tid)
 	       (flags & PF_IO_WORKER);
 }
 
+/* Is it in a system call that has put another mask in the place of the thread's own, until it
+ * returns? What that was nobody can see. */
+static bool has_other_mask(const char *tid)
+{
+	static const struct {
+		long number;
+		int argument; /* where the mask is, from 0 */
+	} calls[] = {{SYS_rt_sigsuspend, 0},
+	             {SYS_ppoll, 3},
+	             {SYS_pselect6, 5},
+	             {SYS_epoll_pwait, 4},
+	             {441 /* epoll_pwait2 */, 4}};
+	unsigned long arguments[6];
+	char path[64], line[256];
+	long number = -1;
+	FILE *file;
+	bool read = false;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.20s/syscall", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (fgets(line, sizeof(line), file))
+		read = sscanf(line, "%ld %lx %lx %lx %lx %lx %lx", &number, &arguments[0],
+		              &arguments[1], &arguments[2], &arguments[3], &arguments[4],
+		              &arguments[5]) == 7;
+	fclose(file);
+	for (size_t i = 0; read && i < sizeof(calls) / sizeof(calls[0]); i++)
+		if (calls[i].number == number && arguments[calls[i].argument])
+			return number != SYS_pselect6 ||
+			       *(const uint64_t *)arguments[calls[i].argument];
+	return false;
+}
+
 /* A thread that can not take a trap, or 0. -EMFILE and the like: nobody knows. */
 static int find_blocked(bool others_only)
 {
@@ -257,7 +335,8 @@ static int find_blocked(bool others_only)
 
 	while (tasks && !found && (entry = readdir(tasks)))
 		if (entry->d_name[0] != '.' && !(others_only && atoi(entry->d_name) == gettid()) &&
-		    (linux_blocked_by(entry->d_name) & (bit(SIGTRAP) | bit(SIGILL))) &&
+		    ((linux_blocked_by(entry->d_name) & (bit(SIGTRAP) | bit(SIGILL))) ||
+		     has_other_mask(entry->d_name)) &&
 		    !is_worker(entry->d_name))
 			found = atoi(entry->d_name);
 	if (tasks)

@@ -25,17 +25,35 @@ void linux_default_action(int number)
 	syscall4(SYS_tgkill, pid, tid, number, 0);
 }
 
+/* The mask that the kernel would have given the handler; it goes back with the context. */
+static void mask_as_asked(const struct sigaction *action, const ucontext_t *user)
+{
+	uint64_t mask, asked, ours = (uint64_t)1 << (SIGTRAP - 1) | (uint64_t)1 << (SIGILL - 1);
+
+	mask = *(const uint64_t *)&user->uc_sigmask;
+	asked = *(const uint64_t *)&action->sa_mask;
+	mask = (mask | asked) & ~ours;
+	syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof(mask));
+}
+
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-	const struct sigaction *previous = &linux_handling->previous[number == SIGILL];
+	const struct sigaction *previous =
+	        __atomic_load_n(&linux_handling->previous[number == SIGILL], __ATOMIC_ACQUIRE);
+	void (*handler)(int) = previous->sa_handler;
 
+	if (!(previous->sa_flags & SA_SIGINFO) &&
+	    (handler == SIG_DFL || (handler == SIG_IGN && info->si_code > 0))) {
+		linux_default_action(number); /* the kernel ignores no trap either */
+		return;
+	}
+	if (!(previous->sa_flags & SA_SIGINFO) && handler == SIG_IGN)
+		return;
+	mask_as_asked(previous, context);
 	if (previous->sa_flags & SA_SIGINFO)
 		previous->sa_sigaction(number, info, context);
-	else if (previous->sa_handler == SIG_DFL ||
-	         (previous->sa_handler == SIG_IGN && info->si_code > 0))
-		linux_default_action(number); /* the kernel ignores no trap either */
-	else if (previous->sa_handler != SIG_IGN)
-		previous->sa_handler(number);
+	else
+		handler(number);
 }
 
 /* What the thread met last that was no trap of ours any more. */
