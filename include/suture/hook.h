@@ -36,10 +36,12 @@
  * Nothing was changed then.
  *
  * Threads: any number at once, they take turns. Not from signal handlers, nor from handlers of
- * probes. After fork() the child has its own: what one process installs or removes the other does
- * not see. Remove hooks before dlclose() of the module that is hooked, or that the replacement is
- * in; a hook whose function was unloaded is dropped at the next call that finds it gone, and
- * removing it is no error.
+ * probes. The library itself calls functions of libc while it works: replacements of those run
+ * there, must not call the library (-EDEADLK), and not wait for a thread that does. After fork()
+ * the child has its own: what one process installs or removes the other does not see. Remove hooks
+ * before dlclose() of the module that is hooked, or that the replacement is in; a hook whose
+ * function was unloaded is dropped at the next call that finds it gone, and removing it is no
+ * error.
  *
  * Unwinding, exceptions and backtrace() work through replacements and originals as through any
  * function; those who stop at any instruction (profilers, gdb)

@@ -15,22 +15,23 @@
  *   -EEXIST     an edit overlaps an earlier one at another address or of another length, or what
  *               a hook or probe stands on. SUTURE_QUIESCE: code that was made for a hook or probe,
  *               which may be removed by now, goes on in the middle of it
- *   -EBUSY      a thread blocks SIGTRAP, and did so until the deadline. SUTURE_QUIESCE: at each
- *               attempt until the deadline some thread was inside, or could return there; or no
- *               real-time signal is free
- *   -ETIMEDOUT  another thread was patching until the deadline. SUTURE_QUIESCE: a thread did not
- *               come to rest; the message names it
- *   -EFAULT     not mapped
- *   -EACCES     there is no way to write text in this process
- *   -ENOSYS     the kernel has no membarrier (before Linux 4.16)
+ *   -EBUSY      a thread blocks SIGTRAP, or waits in a system call with a mask of its own (ppoll,
+ *               pselect, sigsuspend, epoll_pwait), and did so until the deadline. SUTURE_QUIESCE:
+ * at each attempt until the deadline some thread was inside, or could return there; or no real-time
+ * signal is free -ETIMEDOUT  another thread was patching until the deadline. SUTURE_QUIESCE: a
+ * thread did not come to rest; the message names it -EFAULT     not mapped -EACCES     there is no
+ * way to write text in this process -ENOSYS     the kernel has no membarrier (before Linux 4.16)
  *   -ESRCH, -ENOENT, -EMFILE, -ENFILE  SUTURE_QUIESCE: /proc/self/task can not be read, or shows
  *               other processes
+ *   -EDEADLK    called from a handler of a probe, or from a function that replaces one which the
+ *               library calls while it works
  *   -ENOMEM
  * Nothing was changed then.
  *
  * Threads: may be called from any number of threads at once; they take turns. Not from signal
  * handlers. The calling thread's signals are blocked meanwhile. After fork() the child's text is
- * its own: no edit that one process makes is ever seen in another.
+ * its own: no edit that one process makes is ever seen in another. fork() waits for a call that is
+ * under way.
  *
  * Where it can not be avoided (SUTURE_BREAKPOINT) a handler for SIGTRAP is installed; traps that
  * are not ours go to the handler that was there. A thread that blocks SIGTRAP by a raw system
