@@ -67,6 +67,16 @@ static void test_hooked(int (*function)(void), struct suture_key *key, const cha
 	was = suture_key_enable(key);
 	on = function();
 	ok(was == 0 && on == 12, "%s: the key is on under the hook", what);
+	/* Pieces are published beside the one that was edited. */
+	for (int i = 0; i < 8; i++) {
+		struct suture_probe_spec near = {.address = (char *)one + (i % 2 ? 5 : 0),
+		                                 .pre = counts};
+		struct suture_probe *probe;
+
+		was = suture_probe_install(&near, 1, &probe, &options) ||
+		      suture_probe_remove(&probe, 1, &options);
+	}
+	ok(was == 0 && function() == 12, "%s: and stays on when others are probed", what);
 	ok(suture_key_disable(key) == 0 && (off = function()) == 11, "%s: and off", what);
 	ok(suture_key_enable(key) == 0 && function() == 12, "%s: and on again", what);
 	ok(suture_hook_remove(&hook, 1, &options) == 0 && function() == 2,
