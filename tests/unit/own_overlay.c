@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "suture/hook.h"
 #include "suture/key.h"
 #include "suture/probe.h"
@@ -125,6 +127,110 @@ static void test_edited(void)
 	ok(suture_text_patch(&back, 1, &options) == 0 && one() == 1, "and is taken back");
 }
 
+/* ---- everything at once, at random ---- */
+
+SUTURE_KEY_DEFINE(among, false);
+
+/* 1 + 2 + 4 = 7, and 8 more while the key is on; `mixed_at` says where instructions begin. */
+__asm__(".text\n.type mixed, @function\nmixed:\n"
+        "m0:\n\t.byte 0x0f, 0x1f, 0x44, 0x00, 0x00\n"
+        "m1:\n\txorl %eax, %eax\n"
+        "m2:\n\tincl %eax\n"
+        "m3:\n\taddl $2, %eax\n"
+        "m4:\n\tpushq %rax\n"
+        "m5:\n\tpopq %rax\n"
+        "m6:\n\taddl $4, %eax\n"
+        "m7:\n\tret\n"
+        "mon:\n\tmovl $8, %eax\n\tjmp m2\n"
+        ".size mixed, . - mixed\n"
+        ".pushsection suture_keys, \"aw?\", @progbits\n\t.balign 8\n\t"
+        ".long m0 - ., mon - .\n\t.quad among - .\n\t.popsection\n"
+        ".pushsection .rodata\n.balign 8\nmixed_at:\n"
+        "\t.long m0 - m0, m1 - m0, m2 - m0, m3 - m0, m4 - m0, m5 - m0, m6 - m0, m7 - m0\n"
+        ".popsection\n");
+int mixed(void);
+extern const int mixed_at[8];
+
+static int (*real_mixed)(void);
+static int mixed_plus_16(void)
+{
+	return real_mixed() + 16;
+}
+
+struct random_state {
+	struct suture_probe *probes[8];
+	struct suture_hook *hook;
+	bool on;
+	unsigned seed;
+};
+
+static int step(struct random_state *s)
+{
+	unsigned what = (unsigned)rand_r(&s->seed) / 64 % 12;
+	int rc;
+
+	if (what < 3) {
+		rc = s->on ? suture_key_disable(&among) : suture_key_enable(&among);
+		s->on = !s->on;
+	} else if (what == 3 && s->hook) {
+		rc = suture_hook_remove(&s->hook, 1, &options);
+		s->hook = NULL;
+	} else if (what == 3) {
+		struct suture_hook_spec spec = {(void *)mixed, (void *)mixed_plus_16,
+		                                (void **)&real_mixed};
+
+		rc = suture_hook_install(&spec, 1, &s->hook, &options);
+	} else if (s->probes[what - 4]) {
+		rc = suture_probe_remove(&s->probes[what - 4], 1, &options);
+		s->probes[what - 4] = NULL;
+	} else {
+		struct suture_probe_spec spec = {.address = (char *)mixed + mixed_at[what - 4],
+		                                 .pre = counts};
+
+		rc = suture_probe_install(&spec, 1, &s->probes[what - 4], &options);
+	}
+	return rc;
+}
+
+static int random_steps(unsigned seed, int steps)
+{
+	struct random_state s = {.seed = seed};
+	int rc = 0;
+
+	for (int i = 0; i < steps && !rc; i++) {
+		rc = step(&s);
+		if (!rc && mixed() != 7 + (s.on ? 8 : 0) + (s.hook ? 16 : 0))
+			rc = 1;
+	}
+	for (int i = 0; i < 8; i++)
+		if (s.probes[i] && suture_probe_remove(&s.probes[i], 1, &options))
+			rc = 1;
+	if (s.hook && suture_hook_remove(&s.hook, 1, &options))
+		rc = 1;
+	if (s.on && suture_key_disable(&among))
+		rc = 1;
+	return rc || mixed() != 7;
+}
+
+/* Each in a process of its own, in which no code has been made yet. */
+static void test_random(void)
+{
+	unsigned failed = 0, first = 0;
+
+	for (unsigned seed = 1; seed <= 200; seed++) {
+		int status = 1;
+		pid_t child = fork();
+
+		if (child == 0)
+			_exit(random_steps(seed, 40));
+		waitpid(child, &status, 0);
+		if (status && !failed++)
+			first = seed;
+	}
+	ok(!failed, "200 processes of 40 random steps (%u failed, the first with seed %u)", failed,
+	   first);
+}
+
 /* ---- with threads ---- */
 
 static int stop;
@@ -173,6 +279,7 @@ static void test_threads(void)
 
 int main(void)
 {
+	test_random();
 	test_hooked(begins, &first, "first instruction");
 	test_hooked(follows, &later, "second instruction");
 	test_probed();
