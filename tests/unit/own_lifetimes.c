@@ -19,7 +19,7 @@
 #include "suture/probe.h"
 #include "tap.h"
 
-__attribute__((noinline, noclone)) static int victim(int a)
+__attribute__((noinline)) static int victim(int a)
 {
 	__asm__ volatile("" : "+r"(a));
 	return a + 3;
