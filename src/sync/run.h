@@ -27,13 +27,15 @@ void run_at(const struct port_caps *caps, const struct sync_batch *batch, uint32
             struct run *run);
 /* Read it; nothing changes yet. */
 int run_read(struct port *port, struct run *run) port_must_check;
-/* Change `size` bytes at offset `at`, from the first on that is another. */
+/* Change `size` bytes at offset `at`; from the first to the last that is another. */
 static inline void run_put(struct run *run, size_t at, const uint8_t *bytes, size_t size)
 {
 	size_t end = at + size;
 
 	for (; at < end && run->bytes[at] == *bytes; at++)
 		bytes++;
+	while (end > at && run->bytes[end - 1] == bytes[end - 1 - at])
+		end--;
 	if (at == end)
 		return;
 	run->low = at < run->low ? at : run->low;
