@@ -46,44 +46,39 @@ __attribute__((noinline)) static uint64_t elsewhere(uint64_t x)
 	return x + 1;
 }
 
-static void fail(const char *what, int rc, const struct suture_text_options *options)
+static char message[256];
+static struct suture_text_options options = {.size = sizeof(options),
+                                             .deadline_ns = 10000000000,
+                                             .message = message,
+                                             .message_size = sizeof(message)};
+
+static void fail(const char *what, int rc)
 {
-	fprintf(stderr, "bench/install: %s: %s: %s\n", what, strerror(-rc),
-	        options ? options->message : "");
+	fprintf(stderr, "bench/install: %s: %s: %s\n", what, strerror(-rc), message);
 	exit(1);
 }
 
 static struct span install(void)
 {
-	char message[256] = "";
-	struct suture_text_options options = {.size = sizeof(options),
-	                                      .deadline_ns = 10000000000,
-	                                      .message = message,
-	                                      .message_size = sizeof(message)};
 	struct span span = span_begin();
 	int rc = is_hook ? suture_hook_install(hook_specs, count, hooks, &options)
 	                 : suture_probe_install(probe_specs, count, probes, &options);
 
 	span = span_end(span);
 	if (rc)
-		fail("install", rc, &options);
+		fail("install", rc);
 	return span;
 }
 
 static struct span remove_all(void)
 {
-	char message[256] = "";
-	struct suture_text_options options = {.size = sizeof(options),
-	                                      .deadline_ns = 10000000000,
-	                                      .message = message,
-	                                      .message_size = sizeof(message)};
 	struct span span = span_begin();
 	int rc = is_hook ? suture_hook_remove(hooks, count, &options)
 	                 : suture_probe_remove(probes, count, &options);
 
 	span = span_end(span);
 	if (rc)
-		fail("remove", rc, &options);
+		fail("remove", rc);
 	return span;
 }
 
@@ -99,7 +94,7 @@ static struct span set_up(void)
 	if (!rc)
 		rc = suture_probe_remove(&probe, 1, NULL);
 	if (rc)
-		fail("setup", rc, NULL);
+		fail("setup", rc);
 	return span;
 }
 
@@ -136,15 +131,15 @@ static struct span map_pages(const uintptr_t *pages, size_t number)
 	struct span span;
 
 	if (fd < 0 || room == MAP_FAILED || munmap(room, length))
-		fail("map", -errno, NULL);
+		fail("map", -errno);
 	span = span_begin();
 	for (size_t i = 0; i < number; i++)
 		if (mmap(room + (pages[i] - pages[0]), PAGE, PROT_READ | PROT_EXEC,
 		         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
-			fail("map", -errno, NULL);
+			fail("map", -errno);
 	for (size_t i = 0; i < number; i++)
 		if (pwrite(fd, "\xcc", 1, (off_t)(room + (pages[i] - pages[0]))) != 1)
-			fail("map", -errno, NULL);
+			fail("map", -errno);
 	span = span_end(span);
 	close(fd);
 	return span;

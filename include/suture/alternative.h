@@ -6,7 +6,8 @@
  *                                 SUTURE_IF_CPU(SUTURE_CPU_AVX2), checksum_avx2);
  *     uint32_t checksum(const void *data, size_t size);
  *
- *     __asm__(SUTURE_ALTERNATIVE("lock cmpxchg %2, %1", SUTURE_IF(one_cpu), "cmpxchg %2, %1")
+ *     __asm__ volatile(SUTURE_ALTERNATIVE("lock cmpxchg %2, %1", SUTURE_IF(one_cpu),
+ *                                         "cmpxchg %2, %1")
  *             : "+a"(old), "+m"(*word) : "r"(new), [one_cpu] "i"(one_cpu) : "cc");
  *
  *     int main(void)

@@ -30,7 +30,8 @@
  *
  * Errors as in suture/text.h, and
  *   -EINVAL     an address is missing, or no instruction is there; a function twice in one call
- *   -EACCES     not text: not mapped executable, or not for us to write
+ *   -EACCES     the function, or the replacement, is not text (not mapped executable); or it is not
+ *               for us to write
  *   -EOPNOTSUPP an instruction that can be executed only where it stands (the message says which)
  *   -ENOSPC     no memory is free for the trampoline, near enough
  * Nothing was changed then.
@@ -44,8 +45,8 @@
  * error.
  *
  * Unwinding, exceptions and backtrace() work through replacements and originals as through any
- * function; those who stop at any instruction (profilers, gdb)
- * are led through trampolines if they are shown to them (suture/trampoline.h).
+ * function; those who stop at any instruction (profilers, gdb) are led through trampolines if they
+ * are shown to them (suture/trampoline.h).
  */
 #ifndef SUTURE_HOOK_H
 #define SUTURE_HOOK_H

@@ -4,7 +4,8 @@
  *
  *     static void on_open(struct suture_regs *regs, void *arg)
  *     {
- *             printf("open %s\n", (const char *)regs->rdi);
+ *             int flags = (int)regs->rsi;
+ *             __atomic_fetch_add(&opened[flags & O_ACCMODE], 1, __ATOMIC_RELAXED);
  *     }
  *
  *     struct suture_probe_spec spec = {.address = (void *)open, .pre = on_open};

@@ -17,10 +17,13 @@
  *               which may be removed by now, goes on in the middle of it
  *   -EBUSY      a thread blocks SIGTRAP, or waits in a system call with a mask of its own (ppoll,
  *               pselect, sigsuspend, epoll_pwait), and did so until the deadline. SUTURE_QUIESCE:
- * at each attempt until the deadline some thread was inside, or could return there; or no real-time
- * signal is free -ETIMEDOUT  another thread was patching until the deadline. SUTURE_QUIESCE: a
- * thread did not come to rest; the message names it -EFAULT     not mapped -EACCES     there is no
- * way to write text in this process -ENOSYS     the kernel has no membarrier (before Linux 4.16)
+ *               at each attempt until the deadline some thread was inside, or could return there;
+ *               or no real-time signal is free
+ *   -ETIMEDOUT  another thread was patching until the deadline. SUTURE_QUIESCE: a thread did not
+ *               come to rest; the message names it
+ *   -EFAULT     not mapped
+ *   -EACCES     not mapped executable; or there is no way to write text in this process
+ *   -ENOSYS     the kernel has no membarrier (before Linux 4.16)
  *   -ESRCH, -ENOENT, -EMFILE, -ENFILE  SUTURE_QUIESCE: /proc/self/task can not be read, or shows
  *               other processes
  *   -EDEADLK    called from a handler of a probe, or from a function that replaces one which the
@@ -62,8 +65,9 @@ struct suture_edit {
 
 enum suture_strategy {
 	SUTURE_CHEAPEST = 0, /* the first of the next two that is legal for all edits */
-	/* One instruction of which a single byte changes (Intel SDM vol. 3, 8.1.3: a wider store
-	 * may be seen in part). Threads are held up for nothing but a serialising instruction. */
+	/* One instruction of which a single byte changes, given whole or as that byte (Intel SDM
+	 * vol. 3, 8.1.3: a wider store may be seen in part). Threads are held up for nothing but a
+	 * serialising instruction. */
 	SUTURE_NOSYNC,
 	/* One instruction becomes others: trap first, then the rest, then the head. Threads that
 	 * pass meanwhile wait at the site. */

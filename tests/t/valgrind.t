@@ -14,7 +14,8 @@ FAULT = 99
 failed = False
 
 for number, program in enumerate(PROGRAMS, 1):
-    command = ["valgrind", "-q", "--smc-check=all", f"--error-exitcode={FAULT}",
+    command = ["valgrind", "-q", "--smc-check=all", "--fair-sched=try",
+               f"--error-exitcode={FAULT}",
                os.path.join(UNIT, program), "few"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           timeout=400, check=False)

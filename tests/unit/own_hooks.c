@@ -205,6 +205,16 @@ static void test_all_or_none(const struct invalid *bad)
 	}
 }
 
+static void test_replacement_is_data(void)
+{
+	struct suture_hook_spec specs[] = {many[0], many[1]};
+
+	specs[1].replacement = &data_word;
+	ok(suture_hook_install(specs, 2, NULL, &options) == -EACCES && options.failed == 1 &&
+	           many_are(false),
+	   "not replaced by data: %s", message);
+}
+
 static void test_many(void)
 {
 	struct suture_hook *hooks[MANY_COUNT];
@@ -455,6 +465,7 @@ int main(void)
 	test_threads(torture ? 20000 : 300);
 	test_edits();
 	test_libc();
+	test_replacement_is_data();
 	test_many();
 	return done();
 }

@@ -142,6 +142,8 @@ static void test_refusals(void)
 	test_refused("no handler", plus_one, NULL, 0, -EINVAL);
 	test_refused("unknown flags", plus_one, count, 2, -EINVAL);
 	test_refused("data", &data_word, count, 0, -EACCES);
+	test_refused("a handler that is data", plus_one, (suture_probe_fn)(void *)&data_word, 0,
+	             -EACCES);
 	test_refused("ud2", undefined, count, 0, -EOPNOTSUPP);
 	test_refused("int3", breaks, count, 0, -EOPNOTSUPP);
 	test_refused("suture's own text", in_noinstr, count, 0, -EPERM);

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 #include <unistd.h>
-#include "suture/text.h"
+#include "own_edit.h"
 
 /*
  * Three instructions of 2, 3 and 3 bytes, which become two of 5 and 3: who stood at offset 2 would
@@ -33,20 +33,6 @@ __asm__(".text\ncaller:\n\tsub $8, %rsp\ncaller_site:\n\t.byte 0xFF, 0xD7, 0x89,
         "\tadd $8, %rsp\n\tret\n");
 int caller(int (*function)(void));
 extern char caller_site[];
-
-static char message[200];
-static struct suture_text_options options = {
-        .size = sizeof(options), .message = message, .message_size = sizeof(message)};
-
-static int edit(void *address, const void *from, const void *to, size_t length,
-                enum suture_strategy strategy)
-{
-	struct suture_edit e = {address, from, to, length};
-
-	message[0] = '\0';
-	options.strategy = strategy;
-	return suture_text_patch(&e, 1, &options);
-}
 
 static int to_new(void)
 {

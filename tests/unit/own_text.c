@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "suture/text.h"
+#include "own_edit.h"
 #include "tap.h"
 
 /* mov $1, %eax; ret: five bytes and one, at addresses of their own. */
@@ -30,20 +30,6 @@ int several(void);
 static const uint8_t mov_1[] = {0xB8, 1, 0, 0, 0}, mov_2[] = {0xB8, 2, 0, 0, 0},
                      mov_wide[] = {0xB8, 2, 2, 2, 2};
 static const int wide = 0x02020202;
-
-static char message[200];
-static struct suture_text_options options = {
-        .size = sizeof(options), .message = message, .message_size = sizeof(message)};
-
-static int edit(void *address, const void *from, const void *to, size_t length,
-                enum suture_strategy strategy)
-{
-	struct suture_edit e = {address, from, to, length};
-
-	message[0] = '\0';
-	options.strategy = strategy;
-	return suture_text_patch(&e, 1, &options);
-}
 
 static void test_strategies(void)
 {
@@ -97,6 +83,11 @@ static void test_refusals(void)
 	   message);
 	munmap(page, 4096);
 	ok(edit(page, mov_1, mov_2, 5, 0) == -EFAULT, "not mapped: %s", message);
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(page, mov_1, 5);
+	ok(edit(page, mov_1, mov_2, 5, 0) == -EACCES && !memcmp(page, mov_1, 5), "data: %s",
+	   message);
+	munmap(page, 4096);
 	own = (uint8_t)in_noinstr[0];
 	other = own ^ 1;
 	ok(edit((void *)(uintptr_t)in_noinstr, &own, &other, 1, 0) == -EPERM &&

@@ -86,7 +86,7 @@ static int write_all(const struct suture_code_write *list, size_t count, bool fr
 
 	if (!options)
 		options = &defaults;
-	if (options->size < sizeof(*options) || (count && !list) || count > UINT32_MAX)
+	if (own_check(options, list, count))
 		return -EINVAL;
 	if (!count)
 		return 0;

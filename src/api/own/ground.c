@@ -155,6 +155,13 @@ int ground_mapping(uint64_t address, struct ground_mapping *mapping)
 	return rc;
 }
 
+bool ground_is_data(uint64_t address)
+{
+	struct ground_mapping mapping;
+
+	return ground_mapping(address, &mapping) == 0 && !mapping.executable;
+}
+
 /* ---- where nothing may be placed ---- */
 
 struct ranges {

@@ -26,6 +26,9 @@ int ground_read(uint64_t address, void *buffer, size_t size) port_must_check;
 /* The mapping that holds `address`; -EFAULT: none does. */
 int ground_mapping(uint64_t address, struct ground_mapping *mapping) port_must_check;
 
+/* Is `address` mapped, and not executable? */
+bool ground_is_data(uint64_t address);
+
 /* Learn what is mapped; again, where nothing free was found. -EALREADY: that was done since
  * own_lock was taken (ground_begin). */
 int ground_look(void) port_must_check;

@@ -17,6 +17,9 @@ static int check_spec(const struct suture_hook_spec *specs, size_t i,
 	if (specs[i].function == specs[i].replacement)
 		return own_fail(options, i, -EINVAL, "hook %zu: a function can not replace itself",
 		                i);
+	if (ground_is_data((uintptr_t)specs[i].replacement))
+		return own_fail(options, i, -EACCES, "hook %zu: the replacement is data, not text",
+		                i);
 	return 0;
 }
 
@@ -150,7 +153,7 @@ int suture_hook_install(const struct suture_hook_spec *specs, size_t count,
 	int rc;
 
 	options = options ? options : &defaults;
-	if (options->size < sizeof(*options) || (count && !specs) || count > UINT32_MAX)
+	if (own_check(options, specs, count))
 		return -EINVAL;
 	if (options->strategy != SUTURE_CHEAPEST)
 		return own_fail(options, 0, -EINVAL, "hooks choose their strategy themselves");
@@ -201,7 +204,7 @@ int suture_hook_remove(struct suture_hook *const *hooks, size_t count,
 	int rc;
 
 	options = options ? options : &defaults;
-	if (options->size < sizeof(*options) || (count && !hooks))
+	if (own_check(options, hooks, count))
 		return -EINVAL;
 	for (size_t i = 0; i < count; i++)
 		if (!hooks[i])

@@ -356,7 +356,7 @@ int suture_keys_change(const struct suture_key_change *changes, size_t count,
 
 	if (!options)
 		options = &defaults;
-	if (options->size < sizeof(*options) || (count && !changes) || count > UINT32_MAX)
+	if (own_check(options, changes, count))
 		return -EINVAL;
 	if (!all_there(changes, count))
 		return own_fail(options, 0, -EINVAL, "a key is missing");

@@ -142,6 +142,13 @@ void own_unlock(void)
 	unlock();
 }
 
+int own_check(const struct suture_text_options *options, const void *list, size_t count)
+{
+	bool wrong = options->size < sizeof(*options) || (count && !list) || count > UINT32_MAX;
+
+	return wrong ? -EINVAL : 0;
+}
+
 int own_begin(struct suture_text_options *options)
 {
 	uint64_t deadline_ns = own_deadline(options);

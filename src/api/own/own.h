@@ -31,6 +31,10 @@ int own_fail(struct suture_text_options *options, size_t failed, int rc, const c
 /* Read text. */
 int own_read(const void *address, void *buffer, size_t size) port_must_check;
 
+/* -EINVAL unless the caller's options are whole and there is a list, if it has items. */
+int own_check(const struct suture_text_options *options, const void *list,
+              size_t count) port_must_check;
+
 /* own_lock with the message of its failure; own_end ends what own_begin began. */
 int own_begin(struct suture_text_options *options) port_must_check;
 void own_end(void);

@@ -20,6 +20,9 @@ static int check_spec(const struct suture_probe_spec *specs, size_t i,
 		return own_fail(options, i, -EINVAL, "probe %zu: no handler", i);
 	if (specs[i].flags & ~(unsigned)SUTURE_PROBE_GENERAL_REGS)
 		return own_fail(options, i, -EINVAL, "probe %zu: unknown flags", i);
+	if ((specs[i].pre && ground_is_data((uintptr_t)specs[i].pre)) ||
+	    (specs[i].post && ground_is_data((uintptr_t)specs[i].post)))
+		return own_fail(options, i, -EACCES, "probe %zu: a handler is data, not text", i);
 	return 0;
 }
 
@@ -211,7 +214,7 @@ int suture_probe_install(const struct suture_probe_spec *specs, size_t count,
 	int rc;
 
 	options = options ? options : &defaults;
-	if (options->size < sizeof(*options) || (count && !specs) || count > UINT32_MAX)
+	if (own_check(options, specs, count))
 		return -EINVAL;
 	if (options->strategy != SUTURE_CHEAPEST)
 		return own_fail(options, 0, -EINVAL, "probes choose their strategy themselves");
@@ -319,7 +322,7 @@ int suture_probe_remove(struct suture_probe *const *probes, size_t count,
 	int rc;
 
 	options = options ? options : &defaults;
-	if (options->size < sizeof(*options) || (count && !probes))
+	if (own_check(options, probes, count))
 		return -EINVAL;
 	for (size_t i = 0; i < count; i++)
 		if (!probes[i])

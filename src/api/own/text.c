@@ -48,6 +48,10 @@ static int fill(const struct suture_edit *list, size_t count, const size_t *orde
 		if (i && site->address - site[-1].address < site[-1].length)
 			return own_fail(options, order[i], -EINVAL, "edit %zu overlaps edit %zu",
 			                order[i], order[i - 1]);
+		if (ground_is_data(site->address))
+			return own_fail(options, order[i], -EACCES,
+			                "edit %zu: %#lx is data, not text", order[i],
+			                (unsigned long)site->address);
 		if (edits_overlap(site))
 			return own_fail(options, order[i], -EEXIST,
 			                "edit %zu overlaps an earlier one of another extent",
@@ -93,7 +97,7 @@ int suture_text_patch(const struct suture_edit *list, size_t count,
 
 	if (!options)
 		options = &defaults;
-	if (options->size < sizeof(*options) || (count && !list) || count > UINT32_MAX)
+	if (own_check(options, list, count))
 		return -EINVAL;
 	if (!count)
 		return 0;
