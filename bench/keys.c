@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keys.c - what switching static keys costs: [REPEATS] -> one line for each way.
+ * keys.c - what switching static keys costs: [REPEATS [alias]] -> one line for each way.
  *
  * 10,000 uses in one transaction, of as many keys or of one, a use every so many bytes of text.
  * Beside it the floor, measured in turn: the whole range written with one system call, three
  * times, and three times all cores synchronised; the least that three phases can cost.
+ * With `alias` the text is mapped twice (suture_text_alias), and the floor copied by stores.
  */
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <stdio.h>
 #include "suture/key.h"
+#include "suture/text.h"
 
 enum { USES = 10000 };
 
@@ -70,10 +73,16 @@ static int switch_keys(struct suture_key *keys, size_t count, bool enable)
 	return suture_keys_change(changes, count, NULL);
 }
 
+static bool aliased;
+
 static void floor_of(int memory, void *text, char *copy, size_t size)
 {
+	static char other[USES * 400];
+
 	for (int phase = 0; phase < 3; phase++) {
-		if (pwrite(memory, copy, size, (off_t)(uintptr_t)text) != (ssize_t)size)
+		if (aliased)
+			memcpy(other, copy, size);
+		else if (pwrite(memory, copy, size, (off_t)(uintptr_t)text) != (ssize_t)size)
 			exit(1);
 		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
 	}
@@ -130,6 +139,9 @@ int main(int argc, char **argv)
 	int repeats = argc > 1 ? atoi(argv[1]) : 51;
 	pthread_t thread;
 
+	aliased = argc > 2 && strcmp(argv[2], "alias") == 0;
+	if (aliased && suture_text_alias((void *)main, 0, NULL))
+		return 1;
 	/* One way or the other, to see that they do something. */
 	function_one_dense(), function_many_dense(), function_one_sparse();
 	function_many_sparse(), function_one_wide(), function_many_wide();

@@ -127,6 +127,28 @@ int suture_text_patch(const struct suture_edit *edits, size_t count,
 /* Read `size` bytes of text as they were before any edit of ours. -EFAULT: not all is mapped. */
 int suture_text_original(const void *address, void *buffer, size_t size);
 
+/*
+ * Let text be written by stores: its pages are replaced by copies that are mapped twice, to execute
+ * where they were, and to write at another, random, address. A transaction there makes no system
+ * call but membarrier; what it costs otherwise is the same, and so are all guarantees.
+ *
+ * What the program pays, which is why it must ask:
+ *   - memory for the copy, which no other process shares (a fork's child does until one of the two
+ *     changes text: then it is copied, and fork() itself takes no longer);
+ *   - whoever can write anywhere in the process can write code, if he finds it;
+ *   - other tools see memory instead of the file: perf and /proc/PID/maps do not name its
+ *     functions, gdb can set no breakpoints and the kernel no uprobes there, nor can suture(1).
+ *   - A child of a raw clone system call, of which the library is not told, sees later changes.
+ *
+ * `start`, `size` (bytes): made whole pages; size 0: the whole mapping that holds `start`, which
+ * for a function of a program or library is all of its text. It stays so until it is unmapped
+ * (dlclose). Errors as above, and
+ *   -EACCES   not text of a file, or nothing can be mapped like that here (SELinux execmem)
+ *   -EEXIST   part of it is mapped twice already
+ *   -EPERM    the text is sealed (mseal)
+ */
+int suture_text_alias(const void *start, size_t size, struct suture_text_options *options);
+
 /* May `from` (`length` bytes, the whole sequence at `address`) become `to` by SUTURE_NOSYNC? False
  * for more than one instruction. Async-signal safe. */
 bool suture_text_hotpatch_safe(const void *from, const void *to, size_t length,

@@ -135,7 +135,7 @@ static void change(const struct sync_batch *batch, enum phase phase, struct run 
 			if (phase == TAILS)
 				run_put(run, start + 1, new + 1, site->length - 1u);
 			else
-				run_put(run, start, phase == TRAPS ? isa->trap : new, 1);
+				run_put_byte(run, start, phase == TRAPS ? isa->trap[0] : new[0]);
 			continue;
 		}
 		for (size_t k = 0; next_piece(isa, site, phase, &k, &end); k = end)

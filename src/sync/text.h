@@ -19,10 +19,21 @@ static inline const uint8_t *text_new(const struct sync_batch *batch, const stru
 
 static inline bool text_same(const uint8_t *a, const uint8_t *b, size_t size)
 {
-	for (size_t i = 0; i < size; i++)
-		if (a[i] != b[i])
-			return false;
-	return true;
+	uint32_t first[2], last[2];
+
+	if (size < sizeof(first[0]) || size > 2 * sizeof(first[0])) {
+		for (size_t i = 0; i < size; i++)
+			if (a[i] != b[i])
+				return false;
+		return true;
+	}
+	/* Most instructions: two words, which may overlap. */
+	size -= sizeof(first[0]);
+	__builtin_memcpy(&first[0], a, sizeof(first[0]));
+	__builtin_memcpy(&first[1], b, sizeof(first[0]));
+	__builtin_memcpy(&last[0], a + size, sizeof(first[0]));
+	__builtin_memcpy(&last[1], b + size, sizeof(first[0]));
+	return first[0] == first[1] && last[0] == last[1];
 }
 
 /* Nothing but old bytes, new bytes, and traps at boundaries? */

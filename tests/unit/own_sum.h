@@ -44,17 +44,17 @@ static int to_old(void)
 	return edit(sum, new_code, old_code, SIZE, SUTURE_QUIESCE);
 }
 
-static int get(const int *word)
+static inline int get(const int *word)
 {
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-static void set(int *word, int value)
+static inline void set(int *word, int value)
 {
 	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-static void await(const int *word, int value)
+static inline void await(const int *word, int value)
 {
 	while (get(word) != value)
 		usleep(200);

@@ -76,7 +76,7 @@ struct procmap_query {
 	uint64_t name, build_id;
 };
 #define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
-enum { PROCMAP_EXECUTABLE = 4, PROCMAP_SHARED = 8 };
+enum { PROCMAP_WRITABLE = 2, PROCMAP_EXECUTABLE = 4, PROCMAP_SHARED = 8 };
 
 static bool parse_line(const char *line, struct ground_mapping *m, const char **path)
 {
@@ -94,6 +94,7 @@ static bool parse_line(const char *line, struct ground_mapping *m, const char **
 	                             inode,
 	                             (uint64_t)major << 32 | minor,
 	                             rights[2] == 'x',
+	                             rights[1] == 'w',
 	                             rights[3] == 's'};
 	*path = line + n;
 	return true;
@@ -138,6 +139,7 @@ static int query(uint64_t address, struct ground_mapping *mapping)
 	        query.inode,
 	        (uint64_t)query.device_major << 32 | query.device_minor,
 	        query.vma_flags & PROCMAP_EXECUTABLE,
+	        query.vma_flags & PROCMAP_WRITABLE,
 	        query.vma_flags & PROCMAP_SHARED,
 	};
 	return 0;

@@ -13,7 +13,7 @@
 struct ground_mapping {
 	uint64_t start, end;
 	uint64_t offset, inode, device; /* of the file; 0: none */
-	bool executable, shared;
+	bool executable, writable, shared;
 };
 
 /*

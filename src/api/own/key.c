@@ -334,8 +334,10 @@ static int change_locked(const struct suture_key_change *changes, size_t count,
 	for (size_t i = 0; i < told; i++) {
 		changes[i].key->change = NOTHING;
 		if (!rc)
-			__atomic_fetch_add(&changes[i].key->users, changes[i].enable ? 1 : -1,
-			                   __ATOMIC_RELAXED);
+			/* Others only read it. */
+			__atomic_store_n(&changes[i].key->users,
+			                 changes[i].key->users + (changes[i].enable ? 1 : -1),
+			                 __ATOMIC_RELAXED);
 	}
 	return rc;
 }

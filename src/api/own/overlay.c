@@ -146,6 +146,10 @@ static void sort(struct patch_registry *out, uint32_t *from)
 
 static bool any_under(const struct patch_registry *registry)
 {
+	const struct sync_site *sites = registry->sites, *last = sites + registry->count;
+
+	if (!registry->count || !points_near(sites->address, last[-1].address + last[-1].length))
+		return false;
 	for (uint32_t i = 0; i < registry->count; i++) {
 		const struct sync_site *site = &registry->sites[i];
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+#include "api/own/alias.h"
 #include "api/own/gate.h"
 #include "api/own/ground.h"
 #include "api/own/handler.h"
@@ -82,6 +83,7 @@ static void before_fork(void)
 
 static void after_fork(void)
 {
+	aliases_forked();
 	if (locked_for_fork)
 		unlock();
 }
@@ -89,6 +91,7 @@ static void after_fork(void)
 static void after_fork_in_child(void)
 {
 	gate_after_fork();
+	aliases_forked();
 	if (locked_for_fork)
 		unlock();
 	else
@@ -120,6 +123,8 @@ static int lock_for(const struct timespec *end)
 	if (rc)
 		return rc;
 	rc = linux_check(port);
+	if (!rc)
+		rc = aliases_begin();
 	if (rc)
 		unlock();
 	return rc;

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "api/own/alias.h"
 #include "api/own/point.h"
 #include "port/linux/linux.h"
 
@@ -25,9 +26,10 @@ static int read_code(struct point *point, size_t i, struct suture_text_options *
 	if (rc)
 		return own_fail(options, i, -EACCES, "%#lx: nothing is mapped there",
 		                (unsigned long)point->address);
-	if (!mapping.executable || mapping.shared)
+	if (!mapping.executable || (mapping.shared && !aliases_have(point->address)))
 		return own_fail(options, i, -EACCES, "%#lx: %s", (unsigned long)point->address,
-		                mapping.executable ? "is shared memory" : "is not code");
+		                mapping.executable ? "is code of a region, or of others, too"
+		                                   : "is not code");
 	point->inode = mapping.inode;
 	point->device = mapping.device;
 	point->offset = point->address - mapping.start + mapping.offset;

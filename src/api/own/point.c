@@ -340,6 +340,13 @@ int points_to_traps(struct point **list, size_t count, struct suture_text_option
 	return rc;
 }
 
+bool points_near(uint64_t start, uint64_t end)
+{
+	size_t i = first_from(start > POINT_CODE_MAX ? start - POINT_CODE_MAX : 0);
+
+	return i < points_count && points[i]->address < end;
+}
+
 /* In force, and an edit of the range meets its bytes in the text or those that its copy was made
  * of. */
 struct point *point_under(uint64_t start, uint64_t end)

@@ -127,6 +127,8 @@ int points_publish(struct suture_text_options *options) port_must_check;
 /* Overlay what was there before us. */
 void points_undo(uint64_t address, uint8_t *bytes, size_t size);
 
+/* Is there a point, in force or not, that an edit in [start, end) could meet? */
+bool points_near(uint64_t start, uint64_t end);
 /* A point in force whose instructions an edit of [start, end) changes; NULL: there is none. */
 struct point *point_under(uint64_t start, uint64_t end);
 /* Points in force make do with a trap, and the program's own code is in the text but for its byte.

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "api/own/alias.h"
 #include "api/own/own.h"
 #include "api/own/region.h"
 #include "suture/code.h"
@@ -148,21 +149,11 @@ struct suture_region *region_at(uint64_t address)
 /* What the protocol finds, or finds no more: nobody writes text meanwhile. */
 static int tell_port(struct linux_alias *alias, bool there)
 {
-	uint64_t mask;
 	int rc = own_lock();
 
 	if (rc)
 		return rc;
-	mask = port_mask(port);
-	rc = port_lock(port, PORT_FOREVER);
-	if (!rc) {
-		if (there)
-			linux_alias_add(port, alias);
-		else
-			linux_alias_remove(port, alias);
-		port_unlock(port);
-	}
-	port_unmask(port, mask);
+	rc = alias_tell(alias, there);
 	if (!rc)
 		edits_forget(alias->start, alias->start + alias->size);
 	own_unlock();
