@@ -41,6 +41,7 @@ const struct scenario *const scenarios[] = {
         &scenario_adopted,
         &scenario_trap_meanwhile,
         &scenario_reclaim,
+        &scenario_reclaim_later,
         &scenario_publish_near,
         &scenario_slot,
         &scenario_jit,

@@ -17,7 +17,8 @@ extern const struct scenario scenario_hook, scenario_nosync_sequence, scenario_s
         scenario_never_stops, scenario_straddle;
 /* probes.c: traps */
 extern const struct scenario scenario_probe_cycle, scenario_late_trap, scenario_trap_meanwhile,
-        scenario_handover, scenario_moved, scenario_adopted, scenario_reclaim;
+        scenario_handover, scenario_moved, scenario_adopted, scenario_reclaim,
+        scenario_reclaim_later;
 /* publish.c: new code */
 extern const struct scenario scenario_publish, scenario_publish_near, scenario_slot,
         scenario_deferred, scenario_jit;

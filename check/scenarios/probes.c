@@ -172,6 +172,32 @@ const struct scenario scenario_reclaim = {
         .build = build_reclaim,
 };
 
+static void gives_back_later(struct port *port, void *arg)
+{
+	struct kit *kit = arg;
+
+	kit->options.later = true;
+	kit_apply(port, kit, 0);
+	kit_revert(port, kit, 0);
+	port_point(port, PORT_POINT_GRACE);
+	world_assert(port, port_grace(port, PORT_FOREVER) == 0, "they do not leave the trap path");
+	world_reclaim(port);
+}
+
+static void build_reclaim_later(struct world *world)
+{
+	layout_probe(world);
+	thread_calls(world, "removes a probe, reuses its slot later", gives_back_later);
+	thread_runs(world, "runs over the site", AT_SITE);
+}
+
+const struct scenario scenario_reclaim_later = {
+        .name = "slot-reclaimed-later",
+        .what = "the same if it is the caller who waits, for many removals at once",
+        .subject = "late-trap",
+        .build = build_reclaim_later,
+};
+
 /* ---- what the trap path knows moves to another registry ---- */
 
 /* The probe stays; the registry that it came with is given up for another, and taken back by way of

@@ -187,6 +187,8 @@ int patch_apply(struct port *port, struct patch_registry *registry,
 /* Wait for those on the way from a trap to what may now be reused. */
 static int grace(struct port *port, const struct patch_options *options)
 {
+	if (options->later)
+		return 0;
 	port_point(port, PORT_POINT_GRACE);
 	return port_grace(port, options->deadline_ns) ? -EBUSY : 0;
 }

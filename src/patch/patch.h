@@ -94,6 +94,10 @@ struct patch_options {
 	struct patch_live *live; /* one of traps->live */
 	bool join;               /* write near sites in one go, however few there are */
 	bool word;               /* PATCH_NOSYNC: see struct sync_batch */
+	/* patch_revert and patch_retire do not wait for those on the way from a trap: the caller
+	 * does (port_grace), for many at once, before he reuses what they read: registry, live,
+	 * detours and displaced code. */
+	bool later;
 	uint64_t deadline_ns;
 	unsigned tries;
 	/* For PATCH_QUIESCE only; see struct sync_batch. */
@@ -146,8 +150,8 @@ int patch_adopt(struct port *port, const struct patch_options *options) port_mus
 
 /*
  * After an applied transaction whose sites hold no traps, or are known from another registry, too:
- * the trap path forgets them, and the
- * registry and `live` may be used for something else. -EBUSY as in patch_revert.
+ * the trap path forgets them, and the registry and `live` may be used for something else. -EBUSY as
+ * in patch_revert.
  */
 int patch_retire(struct port *port, const struct patch_options *options) port_must_check;
 

@@ -64,8 +64,8 @@ static void shelf_put(struct shelf *shelf, const struct sync_site *site,
 	shelf->points[i] = point;
 }
 
-/* Shelves that the trap path has been told to forget, and which somebody may still have been
- * reading when there was no more time to wait. */
+/* Shelves that the trap path has been told to forget, and which somebody may still be reading. They
+ * are given back many at once: a thread in the trap path may not be scheduled for long. */
 static struct shelf *retired;
 static size_t retired_count, retired_room;
 
@@ -81,6 +81,18 @@ static void retire_later(const struct shelf *shelf)
 		retired_room = room;
 	}
 	retired[retired_count++] = *shelf;
+}
+
+/* The trap path forgets it. */
+static void forget(struct shelf *shelf)
+{
+	struct patch_options how = {
+	        .isa = &isa_x86_64, .traps = own_traps(), .live = shelf->live, .later = true};
+
+	if (shelf->live && patch_retire(own_port(), &how) == 0)
+		retire_later(shelf);
+	else
+		shelf_release(shelf);
 }
 
 static void release_retired(uint64_t deadline_ns)
@@ -161,7 +173,7 @@ static int collect(struct shelf *all)
 /* Where it can not be done now, the shelves stay as they are. */
 static void merge(uint64_t deadline_ns)
 {
-	struct patch_options how = {.isa = &isa_x86_64, .deadline_ns = deadline_ns};
+	struct patch_options how = {.isa = &isa_x86_64, .deadline_ns = deadline_ns, .later = true};
 	struct shelf all;
 
 	if (collect(&all))
@@ -171,19 +183,13 @@ static void merge(uint64_t deadline_ns)
 		return;
 	}
 	for (size_t s = 0; s < shelf_count; s++) {
-		how.live = shelves[s].live;
-		if (patch_retire(own_port(), &how) == 0)
-			shelf_release(&shelves[s]);
-		else
-			retire_later(&shelves[s]);
+		forget(&shelves[s]);
 	}
 	shelf_count = 0;
 	if (all.registry->count)
 		shelf_keep(&all);
-	else if (how.live = all.live, patch_retire(own_port(), &how) == 0)
-		shelf_release(&all);
 	else
-		retire_later(&all);
+		forget(&all);
 }
 
 /* ---- sites ---- */
@@ -258,7 +264,8 @@ static int fill(const struct live_change *changes, size_t count, struct shelf *s
 static struct patch_options options_of(const struct shelf *shelf, bool *traps,
                                        const struct suture_text_options *options)
 {
-	struct patch_options how = {.isa = &isa_x86_64, .deadline_ns = own_deadline(options)};
+	struct patch_options how = {
+	        .isa = &isa_x86_64, .deadline_ns = own_deadline(options), .later = true};
 	size_t ignored;
 
 	how.strategy = patch_plan(port_caps(own_port()), how.isa, shelf->registry, true, &ignored);
@@ -304,19 +311,6 @@ static int adopt_traps(const struct live_change *changes, size_t count, struct s
 	return rc ? rc : patch_adopt(own_port(), &how);
 }
 
-static void forget(struct shelf *shelf, const struct suture_text_options *options)
-{
-	struct patch_options how = {.isa = &isa_x86_64,
-	                            .traps = own_traps(),
-	                            .live = shelf->live,
-	                            .deadline_ns = own_deadline(options)};
-
-	if (!shelf->live || patch_retire(own_port(), &how) == 0)
-		shelf_release(shelf);
-	else
-		retire_later(shelf);
-}
-
 static int revert(struct shelf *shelf, const struct patch_options *how, bool traps,
                   struct suture_text_options *options)
 {
@@ -328,8 +322,6 @@ static int revert(struct shelf *shelf, const struct patch_options *how, bool tra
 		return own_explain(shelf->registry, options, 0, rc);
 	mask = port_mask(port);
 	rc = patch_revert(port, shelf->registry, how);
-	if (rc == -EBUSY && patch_count(port, shelf->registry) == 0)
-		rc = 0; /* somebody is still on the way; what he needs is kept */
 	port_unmask(port, mask);
 	return rc ? own_explain(shelf->registry, options, 0, rc) : 0;
 }
@@ -355,10 +347,10 @@ static int change_back(const struct live_change *changes, size_t count, struct s
 	if (!rc && replaced)
 		shelf_keep(&instead);
 	else if (instead.registry)
-		forget(&instead, options);
+		forget(&instead);
 	/* Traps of it may stand there still: then the trap path goes on knowing it. */
 	if (!rc || !shelf->live || port_load(own_port(), &shelf->live->phase) == PATCH_LIVE)
-		forget(shelf, options);
+		forget(shelf);
 	return rc;
 }
 

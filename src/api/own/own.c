@@ -21,7 +21,7 @@
 enum {
 	/* The first EDITS_LIVE are for edits, whose threads are held; the others for what has
 	   detours. */
-	LIVE_MAX = 64,
+	LIVE_MAX = 128,
 	EDITS_LIVE = 16,
 	/* Quiescence: how long those that came to rest wait for the others, at most; and the pauses
 	 * between two attempts. */
@@ -39,11 +39,13 @@ static int port_error;
 /* Of whoever took the lock: what this thread returns to is above it. */
 static const void *frame;
 
-/* One transaction at a time; an entry that could not be retired in time is not used again. */
+/* One transaction at a time; an entry of which traps could not be taken back is not used again. */
 static struct patch_live live[LIVE_MAX];
-static unsigned live_lost;
-/* The registry of the last transaction, if a thread may still look at it: never freed. */
-static const struct patch_registry *stuck;
+/* Registries of edits that are over, but at which threads in the trap path may still look. */
+static struct {
+	struct patch_registry *registry; /* NULL: the entry is free */
+	bool lost;
+} edits_over[EDITS_LIVE];
 static struct patch_traps traps = {.isa = &isa_x86_64, .count = LIVE_MAX, .live = live};
 
 /* Who holds the lock: its thread id. */
@@ -142,8 +144,27 @@ bool own_alone(void)
 	return linux_alone();
 }
 
+/* What nobody can look at any more. */
+static int free_edits(uint64_t deadline_ns)
+{
+	bool any = false;
+	int rc;
+
+	for (unsigned i = 0; i < EDITS_LIVE; i++)
+		any = any || (edits_over[i].registry && !edits_over[i].lost);
+	rc = any ? port_grace(port, deadline_ns) : 0;
+	for (unsigned i = 0; i < EDITS_LIVE && !rc; i++) {
+		if (edits_over[i].lost)
+			continue;
+		free(edits_over[i].registry);
+		edits_over[i].registry = NULL;
+	}
+	return rc;
+}
+
 void own_unlock(void)
 {
+	(void)!free_edits(0);
 	unlock();
 }
 
@@ -457,19 +478,48 @@ int own_explain(const struct patch_registry *registry, struct suture_text_option
 	}
 }
 
+static bool is_over(const struct patch_registry *registry)
+{
+	for (unsigned i = 0; i < EDITS_LIVE; i++)
+		if (edits_over[i].registry == registry)
+			return true;
+	return false;
+}
+
 void own_free(struct patch_registry *registry)
 {
-	if (registry != stuck)
+	if (!registry || !is_over(registry))
 		free(registry);
 }
 
-/* The transaction is over: the trap path forgets its sites. False: it must go on knowing them, as
- * traps of ours may still stand there, or a thread may still be on its way from one. */
-static bool retire(const struct patch_options *how)
+/* An entry for the trap path, or NULL. Those that are over are given back many at once: a thread in
+ * the trap path may not be scheduled for long. */
+static struct patch_live *edits_live(uint64_t deadline_ns)
 {
-	if (how->traps && port_load(port, &how->live->phase) == PATCH_APPLYING)
-		return false;
-	return patch_retire(port, how) == 0;
+	unsigned i = 0;
+
+	for (int tries = 0; tries < 2; tries++) {
+		for (i = 0; i < EDITS_LIVE; i++)
+			if (!edits_over[i].registry)
+				return &live[i];
+		if (free_edits(deadline_ns))
+			return NULL;
+	}
+	return NULL;
+}
+
+/* The transaction is over: the trap path forgets its sites, unless traps of ours may still stand
+ * there. */
+static void retire(const struct patch_options *how, struct patch_registry *registry)
+{
+	size_t i = (size_t)(how->live - live);
+
+	if (!how->traps)
+		return;
+	edits_over[i].registry = registry;
+	edits_over[i].lost = port_load(port, &how->live->phase) == PATCH_APPLYING;
+	if (!edits_over[i].lost)
+		(void)!patch_retire(port, how);
 }
 
 static int apply_masked(struct patch_registry *registry, struct suture_text_options *options,
@@ -481,10 +531,7 @@ static int apply_masked(struct patch_registry *registry, struct suture_text_opti
 	int rc = how->strategy == PATCH_QUIESCE ? apply_at_rest(registry, how, &failed)
 	                                        : patch_apply(port, registry, how, &failed);
 
-	if (!retire(how)) {
-		live_lost++;
-		stuck = registry;
-	}
+	retire(how, registry);
 	port_unmask(port, mask);
 	if (how->strategy == PATCH_QUIESCE) {
 		linux_park_detach(port);
@@ -502,14 +549,15 @@ static int apply_planned(struct patch_registry *registry, struct suture_text_opt
 	        .word = options->strategy == SUTURE_WORD,
 	        .deadline_ns = own_deadline(options),
 	        .tries = 1,
+	        .later = true,
 	};
 	int rc = choose(registry, options, single, &how.strategy);
 
 	if (!rc && how.strategy == PATCH_BREAKPOINT) {
-		if (live_lost == EDITS_LIVE)
+		how.live = edits_live(how.deadline_ns);
+		if (!how.live)
 			return own_fail(options, 0, -EBUSY, "threads are stuck in the trap path");
 		how.traps = &traps;
-		how.live = &live[live_lost];
 		how.live->registry = registry;
 		rc = own_attach_traps(false, false, options);
 	}
