@@ -131,5 +131,7 @@ const struct mutant mutants[] = {
               "the trap path may look at the registry again before it looks at the text"),
         POINT(GRACE, "without-grace", "slot-reclaimed", "x86-64",
               "an out-of-line slot is given back while somebody is on the way to it"),
+        POINT(GRACE, "without-grace-later", "slot-reclaimed-later", "cortex-a53",
+              "nor does the caller wait, who said that he would"),
 };
 const unsigned mutants_count = sizeof(mutants) / sizeof(mutants[0]);

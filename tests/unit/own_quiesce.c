@@ -313,7 +313,7 @@ static void test_blocked(void)
 		usleep(200);
 	snprintf(tid, sizeof(tid), "thread %d ", get(&state));
 	pthread_create(&runner, NULL, run, NULL);
-	options.deadline_ns = 30000000;
+	options.deadline_ns = 300000000;
 	for (unsigned i = 0; i < 3; i++)
 		rounds += to_new() == -ETIMEDOUT && memcmp((void *)sum, old_code, SIZE) == 0;
 	ok(rounds == 3 && strstr(message, tid), "a thread blocks all signals: %s", message);
