@@ -6,7 +6,7 @@
 #   make bench      figures beside those of peers, taken in the same run
 #   make torture    long campaigns
 #   make fuzz       libFuzzer on the instruction layer and on transactions, FUZZ_SECONDS each
-#   make sanitize   the tests of one's own process, built with address and undefined
+#   make sanitize   the tests of one's own process, built with address, undefined, thread
 #   make check-mutants   each port call of the protocol left out: suture-check must miss it
 #   make install    to $(DESTDIR)$(PREFIX)
 #
@@ -30,6 +30,10 @@ SANITIZED := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 OURS     := -std=gnu11 -Wall -Wextra -Wmissing-prototypes -Wvla -fvisibility=hidden -fPIC \
             -D_GNU_SOURCE -DSUTURE_VERSION='"$(VERSION)"' -MMD -MP \
             $(if $(WERROR),-Werror) $(SANITIZED)
+ifneq ($(filter thread,$(SANITIZE)),)
+OURS     += -Dpthread_mutex_clocklock=clocklock
+THREAD_SANITIZED := tests/clocklock.c
+endif
 # Each layer sees only the headers that it may include; tools/lint-layers checks the rest.
 INCLUDE  := -Iinclude -Isrc -Isrc/port/ptrace
 LIBS     := -ldw -lelf -lZydis
