@@ -47,15 +47,21 @@ static bool has_rdpid(void)
 	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c >> 22 & 1); /* SDM vol. 2, CPUID */
 }
 
-static void lay_out_data(struct suture_target *t)
+static uint32_t number_cells(struct suture_target *t)
 {
-	struct layout *l = &t->layout;
-	uint64_t at = sizeof(struct journal);
 	uint32_t count = 0;
 
 	for (size_t i = 0; i < t->site_count; i++)
 		if (jumps(&t->sites[i]))
 			t->sites[i].cell = count++;
+	return count;
+}
+
+static void lay_out_data(struct suture_target *t, uint32_t count)
+{
+	struct layout *l = &t->layout;
+	uint64_t at = sizeof(struct journal);
+
 	l->cpus = possible_cpus();
 	l->stride = round_up((uint64_t)count * 8, CELL_LINE);
 	l->registry = round_up(at, 64);
@@ -154,17 +160,23 @@ static int build_site(struct suture_target *t, struct site *site)
 	return rc;
 }
 
+uint8_t site_patched(const struct site *site, uint8_t patched[16])
+{
+	bool pun = site->kind == SUTURE_SITE_PUN;
+	uint8_t length = pun ? site->pun.length : site->window.length;
+
+	memcpy(patched, pun ? site->code + site->shift : site->window.patched, length);
+	if (pun)
+		patched[site->pun.jump] = 0xe9; /* jmp rel32 */
+	return length;
+}
+
 static void register_site(struct suture_target *t, const struct site *site)
 {
 	struct sync_site *entry = &t->registry->sites[t->registry->count++];
-	bool pun = site->kind == SUTURE_SITE_PUN;
-
 	entry->address = site_patch(site);
-	entry->length = pun ? site->pun.length : site->window.length;
+	entry->length = site_patched(site, entry->patched);
 	memcpy(entry->original, site->code + site->shift, entry->length);
-	memcpy(entry->patched, pun ? entry->original : site->window.patched, entry->length);
-	if (pun)
-		entry->patched[site->pun.jump] = 0xe9; /* jmp rel32 */
 }
 
 int target_build_bodies(struct suture_target *t)
@@ -180,22 +192,29 @@ int target_build_bodies(struct suture_target *t)
 /* Far from everything that grows. */
 #define DATA_NEAR 0x200000000000ull
 
+static int place_data(struct suture_target *t)
+{
+	struct layout *l = &t->layout;
+	int rc = tramp_reserve_region(t->space, DATA_NEAR, l->data_size + PROCESS_PAGE,
+	                              &l->data_address);
+
+	/* The longer bodies: the others fit in their place. */
+	t->counters.kind = TRAMP_COUNTER_RSEQ;
+	t->counters.table = l->data_address + l->table + 8 * TRAMP_TABLE_BEFORE;
+	t->counters.shared_cells = l->data_address + l->shared_cells;
+	return rc;
+}
+
 int target_layout(struct suture_target *t)
 {
 	struct layout *l = &t->layout;
 	int rc;
 
-	lay_out_data(t);
-	rc = tramp_reserve_region(t->space, DATA_NEAR, l->data_size + PROCESS_PAGE,
-	                          &l->data_address);
+	lay_out_data(t, number_cells(t));
+	t->counters = (struct tramp_counters){.rdpid = has_rdpid()};
+	rc = place_data(t);
 	if (rc)
 		return rc;
-	t->counters = (struct tramp_counters){
-	        .kind = TRAMP_COUNTER_RSEQ, /* the longer bodies: the others fit in their place */
-	        .table = l->data_address + l->table + 8 * TRAMP_TABLE_BEFORE,
-	        .shared_cells = l->data_address + l->shared_cells,
-	        .rdpid = has_rdpid(),
-	};
 	for (size_t i = 0; i < t->site_count; i++) {
 		struct site *site = &t->sites[i];
 
@@ -209,6 +228,22 @@ int target_layout(struct suture_target *t)
 	}
 	l->file_size = l->trampolines + tramp_space_pages(t->space) * PROCESS_PAGE;
 	return 0;
+}
+
+void target_layout_alone(struct suture_target *t, struct site *site)
+{
+	int rc = 0;
+
+	/* One place for the counters will do for all: no trampoline can be that far from code. */
+	if (!t->layout.data_size) {
+		lay_out_data(t, 1);
+		t->counters = (struct tramp_counters){.rdpid = has_rdpid()};
+		rc = place_data(t);
+	}
+	site->cell = 0;
+	site->body = site->rest = 0;
+	site->unreachable = rc || build_site(t, site);
+	tramp_space_clear(t->space);
 }
 
 /* Everything but the trampolines' place: they are laid out by now. */

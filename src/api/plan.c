@@ -19,11 +19,7 @@ enum {
 	UPROBES_MAX = 32, /* that a glob takes: each takes some 80 ms to remove */
 	SHIFTS_MAX = 3,
 	SHIFT_MAX = 14, /* so that a shift and what follows it fit in site.code */
-	CLEAR_OF_HEAP = 64 << 20,
-	CLEAR_OF_STACK = 256 << 20,
-	LOWEST_ADDRESS = 1 << 20,
 };
-#define USER_END 0x7ffffffff000ull
 
 void site_refuse(struct site *site, int error, const char *format, ...)
 {
@@ -36,6 +32,23 @@ void site_refuse(struct site *site, int error, const char *format, ...)
 	if (vasprintf(&site->reason, format, args) < 0)
 		site->reason = NULL;
 	va_end(args);
+}
+
+/* For suture_target_explain(): why this kind is not taken at the site's shift. */
+__attribute__((format(printf, 4, 5))) static void note(struct suture_target *t,
+                                                       const struct site *site,
+                                                       enum suture_site_kind kind,
+                                                       const char *format, ...)
+{
+	char text[SUTURE_EXPLAIN_TEXT];
+	va_list args;
+
+	if (!t->note)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	t->note(t->note_arg, site, kind, text);
 }
 
 /* ---- sites from probes ---- */
@@ -191,90 +204,10 @@ static uint64_t room(const struct suture_target *t, size_t index)
 {
 	uint64_t patch = site_patch(&t->sites[index]);
 
-	for (size_t i = index + 1; i < t->site_count; i++)
+	for (size_t i = index + 1; !t->alone && i < t->site_count; i++)
 		if (!t->sites[i].error) /* a shift may have gone past it */
 			return t->sites[i].address > patch ? t->sites[i].address - patch : 0;
 	return UINT64_MAX;
-}
-
-/* ---- where nothing may be placed ---- */
-
-static int compare_ranges(const void *a, const void *b)
-{
-	const struct port_range *x = a, *y = b;
-
-	return x->start < y->start ? -1 : x->start > y->start;
-}
-
-static bool heap_follows(const struct suture_target *t, const struct process_maps *maps, size_t i)
-{
-	const struct process_mapping *m = &maps->list[i];
-
-	if (strcmp(m->path, "[heap]") == 0)
-		return true;
-	/* The break starts behind the executable, which is the lowest file. */
-	return t->module_count && i + 1 < maps->count && m->inode == t->modules[0].inode &&
-	       maps->list[i + 1].start - m->end > CLEAR_OF_HEAP;
-}
-
-/* The target keeps at least half of the mappings that it may still make. */
-static void limit_pages(struct suture_target *t, size_t mappings)
-{
-	FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
-	size_t most = 0;
-
-	if (!file)
-		return;
-	if (fscanf(file, "%zu", &most) == 1) {
-		size_t left = most > mappings ? (most - mappings) / 2 : 0;
-
-		if (t->options.pages > left)
-			t->options.pages = (unsigned)left;
-		if (t->options.pun_pages > left)
-			t->options.pun_pages = (unsigned)left;
-	}
-	fclose(file);
-}
-
-static int make_space(struct suture_target *t)
-{
-	struct process_maps maps;
-	struct port_range *ranges;
-	size_t n = 0, kept = 0;
-	int rc = process_maps_read(process_member(t->pid), &maps);
-
-	if (rc)
-		return rc;
-	limit_pages(t, maps.count);
-	ranges = calloc(maps.count + 3, sizeof(*ranges));
-	if (!ranges) {
-		process_maps_free(&maps);
-		return -ENOMEM;
-	}
-	ranges[n++] = (struct port_range){0, LOWEST_ADDRESS};
-	ranges[n++] = (struct port_range){USER_END, UINT64_MAX};
-	for (size_t i = 0; i < maps.count; i++) {
-		struct port_range range = {maps.list[i].start, maps.list[i].end};
-
-		if (heap_follows(t, &maps, i))
-			range.end += CLEAR_OF_HEAP;
-		if (strcmp(maps.list[i].path, "[stack]") == 0)
-			range.start -= CLEAR_OF_STACK;
-		ranges[n++] = range;
-	}
-	process_maps_free(&maps);
-	qsort(ranges, n, sizeof(*ranges), compare_ranges);
-	for (size_t i = 0; i < n; i++) {
-		if (kept && ranges[i].start <= ranges[kept - 1].end) {
-			if (ranges[i].end > ranges[kept - 1].end)
-				ranges[kept - 1].end = ranges[i].end;
-		} else {
-			ranges[kept++] = ranges[i];
-		}
-	}
-	rc = tramp_space_new(ranges, kept, t->options.pun_pages, &t->space);
-	free(ranges);
-	return rc;
 }
 
 /* ---- kinds ---- */
@@ -284,16 +217,45 @@ static bool open_site(const struct site *site)
 	return !site->kind && !site->error;
 }
 
+static void note_pun(struct suture_target *t, const struct site *site, int error)
+{
+	char place[96];
+
+	if (!t->note)
+		return;
+	if (!site->pun.trampoline) {
+		note(t, site, SUTURE_SITE_PUN, "fewer than 5 bytes of code follow");
+		return;
+	}
+	if (error == -ENOSPC) {
+		note(t, site, SUTURE_SITE_PUN, "the pages allowed for trampolines are used up");
+		return;
+	}
+	target_describe(t, site->pun.trampoline, place, sizeof(place));
+	note(t, site, SUTURE_SITE_PUN, "its bytes spell 0x%" PRIx64 ", which is not free: %s",
+	     site->pun.trampoline, place);
+}
+
 static void try_pun(struct suture_target *t, size_t index)
 {
 	struct site *site = &t->sites[index];
 	const uint8_t *code = site->code + site->shift;
 	size_t size = site->code_size - site->shift;
 	uint64_t left = room(t, index);
+	int rc;
 
-	if (t->options.no_pun || !displaceable(site) ||
-	    tramp_pun_x86(t->space, code, size < left ? size : left, site_patch(site), &site->pun))
+	if (t->options.no_pun)
 		return;
+	if (!displaceable(site)) {
+		note(t, site, SUTURE_SITE_PUN, "the instruction must run where it stands");
+		return;
+	}
+	site->pun = (struct tramp_pun){0};
+	rc = tramp_pun_x86(t->space, code, size < left ? size : left, site_patch(site), &site->pun);
+	if (rc) {
+		note_pun(t, site, rc);
+		return;
+	}
 	site->kind = SUTURE_SITE_PUN;
 	site->trampoline = site->pun.trampoline;
 	site->displaced = (uint8_t)tramp_pun_displaced_x86(code, size, site_patch(site),
@@ -301,6 +263,8 @@ static void try_pun(struct suture_target *t, size_t index)
 	/* The next probe is to see its hits, and Go's runtime wants to know where a fault was. */
 	if (site->displaced > left || t->is_go)
 		site->displaced = site->length;
+	if (t->alone)
+		target_layout_alone(t, site);
 }
 
 static void try_window(struct suture_target *t, size_t index)
@@ -308,20 +272,29 @@ static void try_window(struct suture_target *t, size_t index)
 	struct site *site = &t->sites[index];
 	uint64_t start, end, left = room(t, index);
 	size_t size = site->code_size - site->shift;
+	int rc;
 
 	if (module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end) ==
 	            0 &&
 	    end - site->vaddr - site->shift < size)
 		size = end - site->vaddr - site->shift;
-	if (tramp_window_x86(t->space, site->code + site->shift, size, site_patch(site),
-	                     &site->window))
+	rc = tramp_window_x86(t->space, site->code + site->shift, size, site_patch(site),
+	                      &site->window);
+	if (rc) {
+		note(t, site, SUTURE_SITE_WINDOW, "%s",
+		     rc == -ENOTSUP ? "among its bytes is an instruction that must run where it "
+		                      "stands or ends the flow, or a page ends"
+		                    : "no free addresses can be spelt by its two jumps");
 		return;
+	}
 	if (left < site->window.length) {
 		tramp_window_release(t->space, &site->window);
 		return;
 	}
 	site->trampoline = site->window.trampoline;
 	site->kind = SUTURE_SITE_WINDOW;
+	if (t->alone)
+		target_layout_alone(t, site);
 }
 
 /* A call or jump that is only sent elsewhere: there is no boundary in it. */
@@ -332,26 +305,36 @@ static bool can_retarget(const struct site *site)
 
 /*
  * Addresses at which nobody may arrive but from the instruction before, for a patch of that kind
- * at the site's shift. A pun at the site itself needs none.
+ * at the site's shift. A pun at the site itself needs none. NULL, or why there is nothing to
+ * prove: "" if the kind is not wanted.
  */
-static bool range_to_prove(struct suture_target *t, const struct site *site,
-                           enum suture_site_kind kind, struct module_range *range)
+static const char *no_range(struct suture_target *t, const struct site *site,
+                            enum suture_site_kind kind, struct module_range *range)
 {
 	uint64_t start, end, patch = site->vaddr + site->shift;
 	bool retarget = kind == SUTURE_SITE_WINDOW && can_retarget(site);
 
-	if (!open_site(site) || site->class == ISA_LANDING ||
-	    module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end))
-		return false;
+	if (!open_site(site))
+		return "";
+	if (site->class == ISA_LANDING)
+		return "endbr64 stays, which is what indirect branches must find";
+	if (module_function_extent(t->modules[site->module].module, site->vaddr, &start, &end))
+		return "nobody knows where its function ends";
 	range->start = site->shift ? site->vaddr + site->first : patch + site->length + 1;
 	range->end = patch + 1;
 	if (kind == SUTURE_SITE_WINDOW && !retarget)
 		range->end = patch + site->length + 5 + (site->length == 4);
 	if (range->end > end)
 		range->end = end; /* only the longest form of a window does not fit */
-	return site->length <= (kind == SUTURE_SITE_WINDOW && !retarget ? 4 : ISA_INSN_MAX) &&
-	       range->start < range->end && range->end <= end && range->end - range->start <= 16;
+	if (site->length > (kind == SUTURE_SITE_WINDOW && !retarget ? 4 : ISA_INSN_MAX))
+		return "its first instruction is longer than 4 bytes, so that no second jump can "
+		       "stand behind it";
+	if (range->start >= range->end || range->end > end || range->end - range->start > 16)
+		return "the function is too short for it";
+	return NULL;
 }
+
+enum { BATCH_MAX = 8192 }; /* ranges that share what module_dangers is willing to do */
 
 struct proofs {
 	size_t *indices;
@@ -359,26 +342,52 @@ struct proofs {
 	uint32_t *dangers;
 };
 
-/* The kind for all sites of the module that are still open and for which it is proven. */
-static void try_proven(struct suture_target *t, uint32_t module, enum suture_site_kind kind,
-                       const struct proofs *p)
+/*
+ * Ranges to prove, in order, disjoint. Sites that are planned for themselves alone may be closer
+ * together than ranges may: *left says that there are more, for another round.
+ */
+static size_t collect_ranges(struct suture_target *t, uint32_t module, enum suture_site_kind kind,
+                             const struct proofs *p, bool *left)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < t->site_count; i++)
-		if (t->sites[i].module == module && open_site(&t->sites[i]) &&
-		    kind == SUTURE_SITE_WINDOW && !t->sites[i].shift && can_retarget(&t->sites[i]))
-			try_window(t, i); /* nothing to prove */
-	for (size_t i = 0; i < t->site_count; i++)
-		if (t->sites[i].module == module &&
-		    range_to_prove(t, &t->sites[i], kind, &p->ranges[n]) &&
-		    (!n || p->ranges[n].start >= p->ranges[n - 1].end))
-			p->indices[n++] = i;
+	*left = false;
+	for (size_t i = 0; i < t->site_count; i++) {
+		struct site *site = &t->sites[i];
+		const char *why;
+
+		if (site->module != module || site->round == t->round)
+			continue;
+		why = no_range(t, site, kind, &p->ranges[n]);
+		if (why) {
+			if (*why)
+				note(t, site, kind, "%s", why);
+			continue;
+		}
+		if ((n && p->ranges[n].start < p->ranges[n - 1].end) ||
+		    (t->alone && n == BATCH_MAX)) {
+			*left = t->alone;
+			continue;
+		}
+		site->round = t->round;
+		p->indices[n++] = i;
+	}
+	return n;
+}
+
+static void try_ranges(struct suture_target *t, uint32_t module, enum suture_site_kind kind,
+                       const struct proofs *p, size_t n)
+{
 	if (!n || module_dangers(t->modules[module].module, p->ranges, n, p->dangers))
 		return;
 	for (size_t i = 0; i < n; i++) {
-		if (p->dangers[i])
+		const struct site *site = &t->sites[p->indices[i]];
+
+		if (p->dangers[i]) {
+			note(t, site, kind, "%s",
+			     t->note ? target_danger(t, site, &p->ranges[i], p->dangers[i]) : "");
 			continue;
+		}
 		if (kind == SUTURE_SITE_PUN)
 			try_pun(t, p->indices[i]);
 		else
@@ -386,13 +395,38 @@ static void try_proven(struct suture_target *t, uint32_t module, enum suture_sit
 	}
 }
 
+/* The kind for all sites of the module that are still open and for which it is proven. */
+static void try_proven(struct suture_target *t, uint32_t module, enum suture_site_kind kind,
+                       const struct proofs *p)
+{
+	bool left;
+
+	for (size_t i = 0; i < t->site_count; i++)
+		if (t->sites[i].module == module && open_site(&t->sites[i]) &&
+		    kind == SUTURE_SITE_WINDOW && !t->sites[i].shift && can_retarget(&t->sites[i]))
+			try_window(t, i); /* nothing to prove */
+	t->round++;
+	do {
+		size_t n = collect_ranges(t, module, kind, p, &left);
+
+		try_ranges(t, module, kind, p, n);
+		if (!n)
+			break;
+	} while (left);
+}
+
 static void try_kind(struct suture_target *t, enum suture_site_kind kind, const struct proofs *p)
 {
 	if (kind == SUTURE_SITE_PUN ? t->options.no_pun : t->options.no_window)
 		return;
-	for (size_t m = 0; m < t->module_count; m++)
-		if (t->modules[m].module)
-			try_proven(t, (uint32_t)m, kind, p);
+	for (size_t m = 0; m < t->module_count; m++) {
+		if (!t->modules[m].module)
+			continue;
+		if (t->options.progress)
+			t->options.progress("looking for ways in", m, t->module_count,
+			                    t->options.progress_arg);
+		try_proven(t, (uint32_t)m, kind, p);
+	}
 }
 
 /*
@@ -461,10 +495,10 @@ static int try_shifted(struct suture_target *t)
 /* What a specification names alone may take its time; what a glob finds may not. */
 static bool named(const struct suture_target *t, size_t site)
 {
-	for (size_t i = 0; i < t->probe_count; i++)
+	for (size_t i = 0; i < t->probe_count && !t->alone; i++)
 		if (t->probes[i].site == site && t->specs[t->probes[i].spec].exact)
 			return true;
-	return false;
+	return t->alone;
 }
 
 static const char *no_uprobe(const struct suture_target *t, size_t index, bool exist, size_t used)
@@ -513,6 +547,7 @@ static void try_uprobes(struct suture_target *t)
 			used++;
 			continue;
 		}
+		note(t, site, SUTURE_SITE_UPROBE, "%s", reason);
 		site_refuse(site, -EOPNOTSUPP, "no jump fits there (%s), and %s", no_jump(t, i),
 		            reason);
 	}
@@ -533,20 +568,11 @@ int target_check_exact(struct suture_target *t)
 	return usable ? 0 : target_fail(t, -EOPNOTSUPP, "every site was refused");
 }
 
-int target_plan(struct suture_target *t)
+/* Jumps, or nothing where none fits. */
+static int try_jumps(struct suture_target *t)
 {
-	int rc = collect_sites(t);
+	int rc;
 
-	if (!rc)
-		rc = make_space(t);
-	if (rc)
-		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
-	for (size_t i = 0; i < t->site_count; i++) {
-		if (t->options.progress && i % 256 == 0)
-			t->options.progress("inspecting code", i, t->site_count,
-			                    t->options.progress_arg);
-		inspect(t, &t->sites[i]);
-	}
 	/* endbr64 stays first as long as the instruction after it will do: where indirect branches
 	 * are tracked, it is what they must find. */
 	for (size_t i = 0; i < t->site_count; i++)
@@ -558,12 +584,43 @@ int target_plan(struct suture_target *t)
 	for (size_t i = 0; i < t->site_count && !rc; i++)
 		if (open_site(&t->sites[i]))
 			try_pun(t, i);
-	if (!rc) {
+	return rc;
+}
+
+static void drop_unreachable(struct suture_target *t)
+{
+	for (size_t i = 0; i < t->site_count; i++) {
+		if (!t->sites[i].unreachable)
+			continue;
+		note(t, &t->sites[i], t->sites[i].kind,
+		     "what its instructions refer to is out of reach from there");
+		t->sites[i].kind = 0;
+	}
+}
+
+int target_plan(struct suture_target *t)
+{
+	int rc = collect_sites(t);
+
+	if (!rc)
+		rc = target_make_space(t);
+	if (rc)
+		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
+	for (size_t i = 0; i < t->site_count; i++) {
+		if (t->options.progress && i % 256 == 0)
+			t->options.progress("inspecting code", i, t->site_count,
+			                    t->options.progress_arg);
+		inspect(t, &t->sites[i]);
+	}
+	rc = try_jumps(t);
+	if (!rc && t->alone) {
+		drop_unreachable(t);
+	} else if (!rc) {
 		try_uprobes(t);
 		rc = target_layout(t);
 	}
 	if (rc)
 		return target_fail(t, rc, "can not plan: %s", strerror(-rc));
 	try_uprobes(t); /* for what did not reach after all */
-	return target_check_exact(t);
+	return t->alone ? 0 : target_check_exact(t);
 }

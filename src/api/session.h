@@ -7,7 +7,7 @@
 #include "module/module.h"
 #include "patch/patch.h"
 #include "process.h"
-#include "suture/target.h"
+#include "suture/look.h"
 #include "tramp/tramp.h"
 
 /* ---- what is mapped in the target ---- */
@@ -31,6 +31,8 @@ struct site {
 	int error; /* 0 or why it is refused, negative errno */
 	char *reason;
 	enum suture_site_kind kind; /* 0: not planned yet */
+	bool unreachable;           /* planned alone: the body can not be where the jump leads */
+	uint32_t round;             /* of proofs in which its range was last looked at */
 	uint8_t code[32];           /* original bytes from the site on */
 	uint8_t code_size;
 	uint8_t first;        /* length of the first instruction */
@@ -57,8 +59,8 @@ static inline uint64_t site_patch(const struct site *site)
 /* What a specification named. */
 struct probe {
 	uint32_t spec;
-	const char *symbol; /* NULL: none; owned by the module */
-	uint64_t offset;
+	const char *symbol;    /* NULL: none; owned by the module */
+	uint64_t offset, size; /* of the symbol; 0: not known */
 	uint64_t address, vaddr;
 	uint32_t module;
 	uint32_t site; /* index, once planned */
@@ -93,6 +95,10 @@ struct layout {
 	uint64_t data_address;
 };
 
+/* Told why a kind is not taken at the site's shift. */
+typedef void (*target_note_fn)(void *arg, const struct site *site, enum suture_site_kind kind,
+                               const char *why);
+
 struct suture_target {
 	pid_t pid;
 	struct suture_target_options options;
@@ -111,6 +117,14 @@ struct suture_target {
 	size_t listed_count, refused_count;
 
 	bool attached, is_go;
+	bool looking; /* opened to look only */
+	bool alone;   /* each site is planned as if it were the only one */
+	uint32_t round;
+	target_note_fn note; /* NULL: nobody listens */
+	void *note_arg;
+	int obstacle_error;
+	char obstacle[256]; /* "": none */
+	char danger[SUTURE_EXPLAIN_TEXT];
 	struct tramp_space *space;
 	struct tramp_counters counters;
 	struct layout layout;
@@ -136,6 +150,9 @@ int target_load_modules(struct suture_target *target);
 int target_open_module(struct suture_target *target, size_t index);
 void target_free_modules(struct suture_target *target);
 
+/* ground.c: a space in which everything that is mapped counts as occupied. */
+int target_make_space(struct suture_target *target);
+
 /* plan.c: choose a kind for every site, or refuse it. */
 int target_plan(struct suture_target *target);
 /* A specification that names one site can not do without it; a whole without any site neither. */
@@ -143,7 +160,26 @@ int target_check_exact(struct suture_target *target);
 __attribute__((format(printf, 3, 4))) void site_refuse(struct site *site, int error,
                                                        const char *format, ...);
 
+/* True if a module that was opened so far was built by Go. */
+bool target_is_go(const struct suture_target *target);
+/* spec.c: as suture_target_count(), or all names of all that it stands for. */
+int target_add(struct suture_target *target, const char *spec, bool all);
+/* target.c: nobody may be there when the site's bytes change; false: it does not matter. */
+bool site_clear_range(const struct site *site, struct port_range *range);
+void target_forget_plan(struct suture_target *target);
+
+/* explain.c: text for notes. What is at an address where no trampoline can be. */
+void target_describe(const struct suture_target *target, uint64_t address, char *text, size_t size);
+/* How an address in the range may be arrived at; until the next call. */
+const char *target_danger(struct suture_target *target, const struct site *site,
+                          const struct module_range *range, uint32_t dangers);
+
 /* build.c: the shared memory's contents. */
+/* The addresses that the site's trampolines would have in an otherwise empty space, which is empty
+ * again afterwards; else `unreachable` is set. */
+/* Bytes that a jump makes of those at site_patch(); returns how many. */
+uint8_t site_patched(const struct site *site, uint8_t patched[16]);
+void target_layout_alone(struct suture_target *target, struct site *site);
 /* Where everything goes, the bodies of all trampolines included. A site whose body can not be
  * where its jump leads is planned anew without a jump. */
 int target_layout(struct suture_target *target);
@@ -175,6 +211,8 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
                       size_t error_size);
 /* One suture a process: an open descriptor that holds the lock, -EBUSY. */
 int lock_process(pid_t pid);
+/* Does somebody hold it? As of a moment that has passed. */
+bool process_locked(pid_t pid);
 
 /* The errno of the public interface for a process that can not be worked on. */
 int refusal_errno(enum process_refusal refusal);

@@ -14,6 +14,7 @@ struct request {
 	char *name;     /* NULL: by address */
 	uint64_t value; /* offset or address */
 	bool glob;
+	bool all; /* also aliases */
 };
 
 static int parse_hex(const char *text, uint64_t *value)
@@ -79,6 +80,7 @@ static int add_probe(struct suture_target *t, uint32_t spec, size_t module,
 	        .spec = spec,
 	        .symbol = symbol ? symbol->name : NULL,
 	        .offset = offset,
+	        .size = symbol ? symbol->size : 0,
 	        .address = t->modules[module].bias + vaddr,
 	        .vaddr = vaddr,
 	        .module = (uint32_t)module,
@@ -102,7 +104,7 @@ static int match_module(struct suture_target *t, const struct request *r, uint32
 	for (size_t i = 0; i < count; i++) {
 		int rc;
 
-		if (symbols[i].vaddr == last || !name_matches(r, symbols[i].name))
+		if ((symbols[i].vaddr == last && !r->all) || !name_matches(r, symbols[i].name))
 			continue;
 		last = symbols[i].vaddr;
 		rc = add_probe(t, spec, module, &symbols[i], r->value, symbols[i].vaddr + r->value);
@@ -180,11 +182,11 @@ static int drop_spec(struct suture_target *t, size_t first_probe, int rc)
 	return rc;
 }
 
-int suture_target_count(struct suture_target *t, const char *text)
+int target_add(struct suture_target *t, const char *text, bool all)
 {
 	size_t first = t->probe_count;
 	struct spec *grown;
-	struct request r;
+	struct request r = {0};
 	char *copy;
 	int rc;
 
@@ -203,14 +205,20 @@ int suture_target_count(struct suture_target *t, const char *text)
 	}
 	t->spec_count++;
 	rc = parse(t, text, copy, &r);
+	r.all = all;
 	if (!rc)
 		rc = resolve(t, &r, (uint32_t)t->spec_count - 1);
 	t->specs[t->spec_count - 1].exact = !r.glob;
 	if (!rc && t->probe_count == first)
 		rc = target_fail(t, -ENOENT, "no function matches '%s'%s", text,
 		                 r.module ? "" : " in any file that the process maps");
-	if (!rc && !r.glob && t->probe_count > first + 1)
+	if (!rc && !r.glob && !all && t->probe_count > first + 1)
 		rc = fail_ambiguous(t, text, first);
 	free(copy);
 	return rc ? drop_spec(t, first, rc) : (int)(t->probe_count - first);
+}
+
+int suture_target_count(struct suture_target *t, const char *text)
+{
+	return target_add(t, text, false);
 }

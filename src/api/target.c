@@ -148,7 +148,7 @@ void suture_target_close(struct suture_target *t)
 
 /* ---- attach ---- */
 
-static bool any_go(const struct suture_target *t)
+bool target_is_go(const struct suture_target *t)
 {
 	for (size_t i = 0; i < t->module_count; i++)
 		if (t->modules[i].module && module_is_go(t->modules[i].module))
@@ -243,26 +243,26 @@ static int open_uprobes(struct suture_target *t)
 	return sites ? target_check_exact(t) : 0;
 }
 
-/* Where nobody may be when the bytes change: inside a window, or between a site and the
- * instruction after it that counts for it. */
+/* Inside a window, or between a site and the instruction after it that counts for it. */
+bool site_clear_range(const struct site *site, struct port_range *range)
+{
+	uint64_t patch = site_patch(site);
+
+	*range = (struct port_range){site->shift ? site->address + 1 : patch + site->length + 1,
+	                             patch + 1};
+	if (site->error || site->kind == SUTURE_SITE_UPROBE)
+		return false;
+	if (site->kind == SUTURE_SITE_WINDOW && site->window.continuation)
+		range->end = patch + site->window.length;
+	return range->start < range->end;
+}
+
 static size_t clear_ranges(const struct suture_target *t, struct port_range *ranges)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < t->site_count; i++) {
-		const struct site *site = &t->sites[i];
-		uint64_t patch = site_patch(site);
-		struct port_range range = {
-		        site->shift ? site->address + 1 : patch + site->length + 1, patch + 1};
-
-		if (site->error || site->kind == SUTURE_SITE_UPROBE)
-			continue;
-		if (site->kind == SUTURE_SITE_WINDOW)
-			range.end =
-			        site->window.continuation ? patch + site->window.length : patch + 1;
-		if (range.start < range.end)
-			ranges[n++] = range;
-	}
+	for (size_t i = 0; i < t->site_count; i++)
+		n += site_clear_range(&t->sites[i], &ranges[n]);
 	return n;
 }
 
@@ -372,7 +372,7 @@ static void unmap(struct suture_target *t)
 	t->registry = NULL;
 }
 
-static void forget_plan(struct suture_target *t)
+void target_forget_plan(struct suture_target *t)
 {
 	for (size_t i = 0; i < t->site_count; i++) {
 		process_uprobe_close(&t->sites[i].uprobe);
@@ -418,7 +418,7 @@ static int attach_work(void *arg)
 
 	if (rc < 0)
 		return t->error[0] ? rc : target_fail(t, rc, "%s", strerror(-rc));
-	t->is_go = any_go(t);
+	t->is_go = target_is_go(t);
 	process_set_go(t->port, t->is_go);
 	rc = wait_alone(t->pid, t->options.deadline_ns * t->options.tries, t->error,
 	                sizeof(t->error));
@@ -427,7 +427,7 @@ static int attach_work(void *arg)
 	/* An address that was free may be taken by the time we map: look again. */
 	for (int try = 0; try < MAP_TRIES; try++) {
 		if (try)
-			forget_plan(t);
+			target_forget_plan(t);
 		rc = attach_once(t);
 		if (rc != -EEXIST)
 			break;
@@ -460,9 +460,11 @@ int suture_target_attach(struct suture_target *t)
 
 	if (t->attached)
 		return target_fail(t, -EBUSY, "already attached");
+	if (t->looking)
+		return target_fail(t, -EPERM, "process %d was opened to look at it only", t->pid);
 	if (!t->probe_count)
 		return target_fail(t, -EINVAL, "nothing to count");
-	forget_plan(t);
+	target_forget_plan(t);
 	process_shared_release(t->port); /* of an earlier attach */
 	t->shared = (struct process_shared){0};
 	t->registry = NULL;

@@ -23,6 +23,8 @@ enum option_id {
 	OPTION_KINDS,
 	OPTION_PAGES,
 	OPTION_MAX_PAUSE,
+	OPTION_SUMMARY,
+	OPTION_STOP,
 };
 
 static const struct option global_options[] = {
@@ -54,14 +56,36 @@ static const struct option status_options[] = {
         {0},
 };
 
+static const struct option list_options[] = {
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"kinds", required_argument, NULL, OPTION_KINDS},
+        {"summary", no_argument, NULL, OPTION_SUMMARY},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {0},
+};
+
+static const struct option explain_options[] = {
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"kinds", required_argument, NULL, OPTION_KINDS},
+        {"stop", no_argument, NULL, OPTION_STOP},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {0},
+};
+
+static const struct option doctor_options[] = {
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {0},
+};
+
 static const struct command_syntax {
 	const char *name;
 	enum command command;
 	const struct option *options;
 } commands[] = {
-        {"count", COMMAND_COUNT, count_options},
-        {"revert", COMMAND_REVERT, revert_options},
-        {"status", COMMAND_STATUS, status_options},
+        {"count", COMMAND_COUNT, count_options},       {"revert", COMMAND_REVERT, revert_options},
+        {"status", COMMAND_STATUS, status_options},    {"list", COMMAND_LIST, list_options},
+        {"explain", COMMAND_EXPLAIN, explain_options}, {"doctor", COMMAND_DOCTOR, doctor_options},
 };
 
 static const struct command_syntax *command_find(const char *name)
@@ -248,6 +272,12 @@ static int parse_option(int option, const char *argument, struct arguments *out)
 	case OPTION_JSON:
 		out->json = true;
 		return STATUS_DONE;
+	case OPTION_SUMMARY:
+		out->summary = true;
+		return STATUS_DONE;
+	case OPTION_STOP:
+		out->stop = true;
+		return STATUS_DONE;
 	case OPTION_NO_RSEQ:
 		out->options.no_rseq = true;
 		return STATUS_DONE;
@@ -258,18 +288,27 @@ static int parse_option(int option, const char *argument, struct arguments *out)
 
 static int check_operands(const struct arguments *arguments, const char *command)
 {
-	if (arguments->pid == 0) {
+	bool takes_specs = arguments->command == COMMAND_COUNT ||
+	                   arguments->command == COMMAND_LIST ||
+	                   arguments->command == COMMAND_EXPLAIN;
+
+	if (arguments->pid == 0 && arguments->command != COMMAND_DOCTOR) {
 		complain("%s: no process given; use -p PID", command);
 		return STATUS_USAGE;
 	}
-	if (arguments->command != COMMAND_COUNT) {
+	if (!takes_specs) {
 		if (arguments->spec_count == 0)
 			return STATUS_DONE;
 		complain("%s: unexpected argument '%s'", command, arguments->specs[0]);
 		return STATUS_USAGE;
 	}
-	if (arguments->spec_count == 0) {
-		complain("%s: nothing to count; name a function, for instance [MODULE:]NAME",
+	if (arguments->command == COMMAND_EXPLAIN && arguments->spec_count > 1) {
+		complain("explain: unexpected argument '%s'; one site at a time",
+		         arguments->specs[1]);
+		return STATUS_USAGE;
+	}
+	if (arguments->spec_count == 0 && arguments->command != COMMAND_LIST) {
+		complain("%s: nothing to %s; name a function, for instance [MODULE:]NAME", command,
 		         command);
 		return STATUS_USAGE;
 	}

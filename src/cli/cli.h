@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <suture/look.h>
 #include <suture/target.h>
 
 #define NS_PER_S  1000000000ull
@@ -25,13 +26,24 @@ enum exit_status {
 
 /* ---- args.c: what was asked for ---- */
 
-enum command { COMMAND_COUNT, COMMAND_REVERT, COMMAND_STATUS, COMMAND_HELP, COMMAND_VERSION };
+enum command {
+	COMMAND_COUNT,
+	COMMAND_REVERT,
+	COMMAND_STATUS,
+	COMMAND_LIST,
+	COMMAND_EXPLAIN,
+	COMMAND_DOCTOR,
+	COMMAND_HELP,
+	COMMAND_VERSION
+};
 
 struct arguments {
 	enum command command;
 	const char *topic; /* of COMMAND_HELP; NULL: suture itself */
 	pid_t pid;
 	bool json;
+	bool summary; /* list: only how many of each kind */
+	bool stop;    /* explain: to see where threads are */
 	bool bounded; /* --for was given */
 	uint64_t for_ns;
 	uint64_t interval_ns;
@@ -140,7 +152,24 @@ void screen_leave(void);
 int json_print_count(const struct suture_target *target, pid_t pid, bool counted, FILE *out);
 int json_print_status(const struct suture_status *status, pid_t pid, FILE *out);
 
-/* ---- count.c, revert.c: the commands ---- */
+/* ---- look_json.c ---- */
+
+int json_print_list(const struct suture_target *target, pid_t pid, bool summary, FILE *out);
+int json_print_explanation(const struct suture_target *target, pid_t pid,
+                           const struct suture_explanation *explanation, FILE *out);
+int json_print_diagnosis(const struct suture_diagnosis *diagnosis, pid_t pid, FILE *out);
+
+/* How many names of each kind. */
+struct kinds {
+	size_t pun, window, uprobe, refused;
+};
+void kinds_add(struct kinds *kinds, const struct suture_survey *survey);
+
+/* ---- count.c, revert.c, list.c, explain.c, doctor.c: the commands ---- */
+
+int command_list(struct arguments *arguments);
+int command_explain(struct arguments *arguments);
+int command_doctor(const struct arguments *arguments);
 
 int command_count(struct arguments *arguments);
 int command_revert(struct arguments *arguments);

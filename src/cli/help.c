@@ -12,6 +12,9 @@ static const char suture_help[] =
         "  count    count executions of functions or instructions\n"
         "  revert   undo what a killed suture left in a process\n"
         "  status   show what a suture has in a process\n"
+        "  list     show which functions can be counted, and how\n"
+        "  explain  show why counting at a site is safe, or why it is refused\n"
+        "  doctor   show what this machine and a process allow, and how to change it\n"
         "  help     explain a command: suture help COMMAND\n"
         "\n"
         "Options:\n"
@@ -60,6 +63,41 @@ static const char status_help[] = "Usage: suture status -p PID [--json]\n"
                                   "  --json   print a JSON object\n"
                                   "  --help   print this text\n";
 
+static const char list_help[] =
+        "Usage: suture list -p PID [OPTION]... [SPEC]...\n"
+        "List functions of process PID with the kind that each would get if it alone was\n"
+        "counted, or why it would be refused. Without SPEC: all. The process is not stopped.\n"
+        "\n"
+        "Options:\n"
+        "  -p PID        the process\n"
+        "  --summary     print only how many functions of each file get which kind\n"
+        "  --kinds LIST  allow only these kinds of sites: pun,window,uprobe\n"
+        "  --json        print a JSON object\n"
+        "  --help        print this text\n";
+
+static const char explain_help[] =
+        "Usage: suture explain -p PID [OPTION]... SPEC\n"
+        "Explain what counting at SPEC would change in process PID, and why nobody could be in\n"
+        "the middle of it, or who could, hence the refusal. The process is not stopped.\n"
+        "\n"
+        "Options:\n"
+        "  -p PID        the process\n"
+        "  --stop        stop all threads for a moment, to see where they are\n"
+        "  --kinds LIST  allow only these kinds of sites: pun,window,uprobe\n"
+        "  --json        print a JSON object\n"
+        "  --help        print this text\n";
+
+static const char doctor_help[] =
+        "Usage: suture doctor [-p PID] [--json]\n"
+        "Show what this machine, and process PID, allow: each line with what follows from it and\n"
+        "how to change it. The process is not stopped. The exit status is that with which\n"
+        "suture count would refuse, or 0.\n"
+        "\n"
+        "Options:\n"
+        "  -p PID   the process; without it, the machine only\n"
+        "  --json   print a JSON object\n"
+        "  --help   print this text\n";
+
 static const char help_help[] = "Usage: suture help [COMMAND]\n"
                                 "Explain suture or one of its commands.\n";
 
@@ -69,9 +107,8 @@ const char *help_text(const char *topic)
 		const char *topic;
 		const char *text;
 	} texts[] = {
-	        {"count", count_help},
-	        {"revert", revert_help},
-	        {"status", status_help},
+	        {"count", count_help}, {"revert", revert_help},   {"status", status_help},
+	        {"list", list_help},   {"explain", explain_help}, {"doctor", doctor_help},
 	        {"help", help_help},
 	};
 

@@ -7,9 +7,10 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/json.h"
 
 /* JSON is UTF-8; arguments and symbol names need not be. Bytes of other encodings become '?'. */
-static json_t *json_text(const char *text)
+json_t *json_text(const char *text)
 {
 	json_t *value;
 	char *copy;
@@ -100,7 +101,7 @@ static json_t *json_refusals(const struct suture_target *target)
 }
 
 /* Consumes `root`; NULL means that memory ran out while it was built. */
-static int json_print(json_t *root, FILE *out)
+int json_print(json_t *root, FILE *out)
 {
 	int failed;
 

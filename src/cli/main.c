@@ -47,6 +47,12 @@ int main(int argc, char **argv)
 		return command_revert(&arguments);
 	case COMMAND_STATUS:
 		return command_status(&arguments);
+	case COMMAND_LIST:
+		return command_list(&arguments);
+	case COMMAND_EXPLAIN:
+		return command_explain(&arguments);
+	case COMMAND_DOCTOR:
+		return command_doctor(&arguments);
 	case COMMAND_HELP:
 		fputs(help_text(arguments.topic), stdout);
 		return finish_output(stdout);

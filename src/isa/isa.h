@@ -73,6 +73,11 @@ struct isa {
 	/* Decode one instruction; returns its length. */
 	int (*decode)(const uint8_t *code, size_t size, uint64_t address, struct isa_insn *insn);
 
+	/* Text of one instruction for people, at most `out_size` - 1 characters; its length in
+	 * bytes. */
+	int (*format)(const uint8_t *code, size_t size, uint64_t address, char *out,
+	              size_t out_size);
+
 	/*
 	 * Write to `out` a copy of the single instruction at `from` that has the same effect
 	 * when executed at `to`, falls through to the byte after the copy where the original

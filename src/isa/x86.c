@@ -331,6 +331,7 @@ const struct isa isa_x86_64 = {
         .branch_length = X86_BRANCH_LENGTH,
         .jump_far_length = X86_JUMP_FAR_LENGTH,
         .decode = x86_decode,
+        .format = x86_format,
         .relocate = x86_relocate,
         .branch = x86_branch,
         .call = x86_call,

@@ -19,6 +19,7 @@ int x86_parse(const uint8_t *code, size_t size, uint64_t address, struct isa_ins
 int x86_branch(uint64_t from, uint64_t to, uint8_t *out, size_t out_size);
 int x86_jump_far(uint64_t from, uint64_t to, uint8_t *out, size_t out_size);
 bool x86_general_only(const uint8_t *code, size_t size);
+int x86_format(const uint8_t *code, size_t size, uint64_t address, char *out, size_t out_size);
 int x86_relocate(const uint8_t *code, size_t size, uint64_t from, uint64_t to, uint8_t *out,
                  size_t out_size);
 

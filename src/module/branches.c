@@ -27,6 +27,7 @@ struct scan {
 	uint8_t *bits;
 	uint64_t *budget;
 	uint64_t checkpoint; /* an instruction boundary, to go on from */
+	uint64_t *source;    /* gets where the last branch found is; NULL: nobody wants to know */
 };
 
 static void mark(struct scan *scan, const struct module_range *range, bool set)
@@ -40,9 +41,12 @@ static void mark(struct scan *scan, const struct module_range *range, bool set)
 }
 
 /* A range that is hit once need not be found again. */
-static void hit(struct scan *scan, uint64_t target)
+static void hit(struct scan *scan, uint64_t target, uint64_t source)
 {
 	size_t low = 0, high = scan->count;
+
+	if (scan->source)
+		*scan->source = source;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
@@ -82,7 +86,7 @@ static void scan_far(struct scan *scan, const struct segment *segment)
 			const uint8_t first[2] = {0, data[0]};
 
 			if (is_far_branch(at == 1 ? first : data + at - 2))
-				hit(scan, scan->low + bit);
+				hit(scan, scan->low + bit, segment->vaddr + at - 1);
 		}
 	}
 }
@@ -192,16 +196,24 @@ static bool branches_between(struct scan *scan, const struct segment *segment, u
 			if ((insn.class == ISA_BRANCH || insn.class == ISA_BRANCH_IF ||
 			     insn.class == ISA_PINNED) &&
 			    insn.has_target && insn.target >= range->start &&
-			    insn.target < range->end)
+			    insn.target < range->end) {
+				if (scan->source)
+					*scan->source = at;
 				return true;
+			}
 		}
 		if (at >= to)
 			return false;
 		if (at < after) { /* it does not decode: up to the next known start, bytes count */
 			uint64_t stop = after < to ? after : to;
 
-			if (candidate(range, segment, at, stop) < stop)
+			uint64_t found = candidate(range, segment, at, stop);
+
+			if (found < stop) {
+				if (scan->source)
+					*scan->source = found;
 				return true;
+			}
 			at = stop;
 		}
 	}
@@ -224,12 +236,14 @@ static void scan_near(struct scan *scan, const struct module_range *range, uint3
 		known_starts(scan->module, from, &before, &after);
 		boundary = after;
 	}
+	if (scan->source)
+		*scan->source = first;
 	if (boundary > first || branches_between(scan, segment, boundary, to, range))
 		*danger |= MODULE_DANGER_BRANCH;
 }
 
 int branches_scan(struct module *module, const struct module_range *ranges, size_t n,
-                  uint32_t *dangers, uint64_t *budget)
+                  uint32_t *dangers, uint64_t *budget, uint64_t *source)
 {
 	struct scan scan = {.module = module,
 	                    .ranges = ranges,
@@ -237,7 +251,8 @@ int branches_scan(struct module *module, const struct module_range *ranges, size
 	                    .dangers = dangers,
 	                    .low = ranges[0].start,
 	                    .span = ranges[n - 1].end - ranges[0].start,
-	                    .budget = budget};
+	                    .budget = budget,
+	                    .source = source};
 
 	if (scan.span > LOAD_MAX)
 		return -EFBIG;

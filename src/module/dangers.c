@@ -78,12 +78,38 @@ static bool ranges_are_sound(const struct module *module, const struct module_ra
 	return true;
 }
 
+static uint64_t budget_of(const struct module *module)
+{
+	uint64_t budget = BUDGET_BASE;
+
+	for (size_t i = 0; i < module->segment_count; i++)
+		if (module->segments[i].data)
+			budget += BUDGET_FACTOR * module->segments[i].file_size;
+	return budget;
+}
+
+int module_branch_source(struct module *module, const struct module_range *range, uint64_t *vaddr)
+{
+	uint32_t danger = 0;
+	uint64_t budget;
+	int error;
+
+	if (!ranges_are_sound(module, range, 1))
+		return -EINVAL;
+	error = text_load(module);
+	if (error)
+		return error;
+	budget = budget_of(module);
+	error = branches_scan(module, range, 1, &danger, &budget, vaddr);
+	return error ? error : danger ? 0 : -ENOENT;
+}
+
 int module_dangers(struct module *module, const struct module_range *ranges, size_t n,
                    uint32_t *dangers)
 {
 	struct function *function;
 	struct row_cursor *cursor;
-	uint64_t budget = BUDGET_BASE;
+	uint64_t budget;
 	int error;
 
 	if (!ranges_are_sound(module, ranges, n))
@@ -93,12 +119,11 @@ int module_dangers(struct module *module, const struct module_range *ranges, siz
 		return error;
 	for (size_t i = 0; i < n; i++)
 		dangers[i] = 0;
-	for (size_t i = 0; i < module->segment_count; i++)
-		if (module->segments[i].data)
-			budget += BUDGET_FACTOR * module->segments[i].file_size;
+	budget = budget_of(module);
 	function = calloc(1, sizeof(*function));
 	cursor = calloc(1, sizeof(*cursor));
-	error = function && cursor ? branches_scan(module, ranges, n, dangers, &budget) : -ENOMEM;
+	error = function && cursor ? branches_scan(module, ranges, n, dangers, &budget, NULL)
+	                           : -ENOMEM;
 	for (size_t i = 0; i < n && !error; i++) {
 		function->module = module;
 		if (i == 0)

@@ -247,8 +247,9 @@ const struct piece *function_piece(const struct function *function, uint64_t vad
 bool piece_boundary(const struct piece *piece, uint64_t vaddr);
 void function_clear(struct function *function);
 
-/* branches.c: sets MODULE_DANGER_BRANCH for ranges that a direct branch may target. */
+/* branches.c: sets MODULE_DANGER_BRANCH for ranges that a direct branch may target. *source,
+ * unless NULL, gets the address of the last one found. */
 int branches_scan(struct module *module, const struct module_range *ranges, size_t n,
-                  uint32_t *dangers, uint64_t *budget);
+                  uint32_t *dangers, uint64_t *budget, uint64_t *source);
 
 #endif

@@ -120,6 +120,15 @@ enum module_danger {
 int module_dangers(struct module *module, const struct module_range *ranges, size_t n,
                    uint32_t *dangers);
 
+/*
+ * Where a direct branch is for which module_dangers() says MODULE_DANGER_BRANCH: the address of
+ * its displacement's last opcode byte. -ENOENT: there is none. Errors as module_dangers().
+ */
+int module_branch_source(struct module *module, const struct module_range *range, uint64_t *vaddr);
+
+/* Address of the data object (STT_OBJECT) of that name in the dynamic symbol table; -ENOENT. */
+int module_object(struct module *module, const char *name, uint64_t *vaddr);
+
 /* True if [start, end) overlaps an rseq critical section or abort target of this file. */
 bool module_rseq_overlaps(struct module *module, uint64_t start, uint64_t end);
 

@@ -135,6 +135,44 @@ static void add_image(struct module *module, struct symbols *symbols, const stru
 	}
 }
 
+static int find_object(const struct bytes *table, const struct bytes *names, const char *name,
+                       uint64_t *vaddr)
+{
+	for (size_t at = 0; table->size - at >= sizeof(Elf64_Sym); at += sizeof(Elf64_Sym)) {
+		Elf64_Sym symbol;
+
+		memcpy(&symbol, table->data + at, sizeof(symbol));
+		if (ELF64_ST_TYPE(symbol.st_info) != STT_OBJECT || symbol.st_shndx == SHN_UNDEF ||
+		    symbol.st_name >= names->size ||
+		    strcmp((char *)names->data + symbol.st_name, name))
+			continue;
+		*vaddr = symbol.st_value;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int module_object(struct module *module, const char *name, uint64_t *vaddr)
+{
+	const struct image *image = &module->main;
+	int error = -ENOENT;
+
+	for (size_t i = 1; i < image->section_count && error; i++) {
+		const Elf64_Shdr *header = image_section(image, i);
+		struct bytes table, names;
+
+		if (!header || header->sh_type != SHT_DYNSYM ||
+		    header->sh_entsize != sizeof(Elf64_Sym) || image_load(image, i, &table))
+			continue;
+		if (!image_load(image, header->sh_link, &names)) {
+			error = find_object(&table, &names, name, vaddr);
+			bytes_free(&names);
+		}
+		bytes_free(&table);
+	}
+	return error;
+}
+
 static int compare_symbols(const void *a, const void *b)
 {
 	const struct module_symbol *left = a, *right = b;

@@ -76,6 +76,18 @@ void tramp_space_free(struct tramp_space *space)
 	free(space);
 }
 
+void tramp_space_clear(struct tramp_space *space)
+{
+	for (size_t i = 0; i < space->page_count; i++)
+		free(space->pages[i]);
+	space->page_count = space->live_pages = space->dirty_pages = 0;
+	memset(space->hash, 0, space->hash_size * sizeof(*space->hash));
+	memset(space->last_choice, 0, sizeof(space->last_choice));
+	memset(space->last_pattern, 0, sizeof(space->last_pattern));
+	space->last_near = NULL;
+	space->last_offset = 0;
+}
+
 void tramp_space_map(struct tramp_space *space, tramp_map_fn map, void *arg)
 {
 	space->map = map;

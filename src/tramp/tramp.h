@@ -25,6 +25,9 @@ int tramp_space_new(const struct port_range *occupied, size_t n, size_t max_page
                     struct tramp_space **out);
 void tramp_space_free(struct tramp_space *space);
 
+/* Forget all that was planned; what is occupied stays. Not where pages are mapped at once. */
+void tramp_space_clear(struct tramp_space *space);
+
 /* Pages planned so far. */
 size_t tramp_space_pages(const struct tramp_space *space);
 

@@ -83,7 +83,8 @@ def check_commands():
 
 
 def check_pid(victim):
-    for command, rest in (("count", ["main"]), ("revert", []), ("status", [])):
+    for command, rest in (("count", ["main"]), ("revert", []), ("status", []), ("list", []),
+                          ("explain", ["main"])):
         refused(USAGE, command, *rest, says="-p PID")
         refused(USAGE, command, *rest, "-p", says="'-p'")
         for garbage in ("", "0", "-1", "+1", " 1", "1 ", "0x10", "1e3", "1.0", "self", "main",
@@ -95,7 +96,8 @@ def check_pid(victim):
 
 
 def check_options(victim):
-    for command, rest in (("count", ["main"]), ("revert", []), ("status", [])):
+    for command, rest in (("count", ["main"]), ("revert", []), ("status", []), ("list", []),
+                          ("explain", ["main"]), ("doctor", [])):
         here = [command, "-p", victim]
         refused(USAGE, *here, *rest, "--wrong", says="--wrong")
         refused(USAGE, *here, *rest, "-z", says="-z")
@@ -104,6 +106,13 @@ def check_options(victim):
     refused(USAGE, "status", "-p", victim, "--for", "1", says="--for")
     refused(USAGE, "revert", "-p", victim, "main", says="'main'")
     refused(USAGE, "status", "-p", victim, "main", says="'main'")
+    refused(USAGE, "doctor", "-p", victim, "main", says="'main'")
+    refused(USAGE, "list", "-p", victim, "--for", "1", says="--for")
+    refused(USAGE, "explain", "-p", victim, "main", "_start", says="'_start'")
+    refused(USAGE, "explain", "-p", victim, says="nothing to explain")
+    refused(USAGE, "list", "-p", victim, "", says="empty")
+    for command in ("list", "explain"):
+        refused(USAGE, command, "-p", victim, "--kinds", "all", "main", says="--kinds")
     here = ["count", "-p", victim, "main"]
     for flag in ("--json", "--no-rseq"):
         refused(USAGE, *here, flag + "=1", says=flag)
@@ -157,7 +166,7 @@ def check_help():
     options["suture"] |= options_of(run.stdout)
     report(suture("help").stdout == run.stdout, "help prints the same")
     commands = re.findall(r"^  (\w+)  ", run.stdout.decode().split("\nOptions")[0], re.M)
-    report(set(commands) == {"count", "revert", "status", "help"}, "--help lists the commands", commands)
+    report(set(commands) == {"count", "revert", "status", "list", "explain", "doctor", "help"}, "--help lists the commands", commands)
     for command in commands:
         run = suture("help", command)
         report(run.returncode == 0 and run.stdout.startswith(f"Usage: suture {command}".encode())

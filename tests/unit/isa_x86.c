@@ -621,6 +621,34 @@ static void test_nops(void)
 	ok(true, "0 to 40 bytes of no-operations");
 }
 
+static void test_format(void)
+{
+	static const struct {
+		uint8_t code[8];
+		size_t size;
+		const char *text;
+	} lines[] = {
+	        {{0x41, 0x57}, 2, "push %r15"},
+	        {{0xba, 2, 0, 0, 0}, 5, "mov $0x2, %edx"},
+	        {{0xe9, 0x10, 0, 0, 0}, 5, "jmp 0x401015"},
+	        {{0x48, 0x8b, 0x05, 0, 1, 0, 0}, 7, "mov 0x401107, %rax"},
+	};
+	char text[64];
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		int n = isa_x86_64.format(lines[i].code, lines[i].size, 0x401000, text,
+		                          sizeof(text));
+
+		if (!ok(n == (int)lines[i].size && strcmp(text, lines[i].text) == 0, "text: %s",
+		        lines[i].text))
+			note("%d, %s", n, text);
+	}
+	ok(isa_x86_64.format((const uint8_t[]){0x06}, 1, 0, text, sizeof(text)) == -EILSEQ &&
+	           !*text,
+	   "no text of no instruction");
+	ok(isa_x86_64.format(lines[1].code, 5, 0, text, 4) == -ENOSPC, "nor without room for it");
+}
+
 int main(void)
 {
 	if (!open_source())
@@ -640,6 +668,7 @@ int main(void)
 	for (size_t i = 0; i < sizeof(hotpatches) / sizeof(hotpatches[0]); i++)
 		test_hotpatch(i);
 	test_branches();
+	test_format();
 	test_nops();
 	run("rm -rf %s");
 	return done();

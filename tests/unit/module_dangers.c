@@ -159,6 +159,38 @@ static void by_hand(void)
 	module_close(module);
 }
 
+/* Each branch in is found where it is: in the function that has it. */
+static void branch_sources(void)
+{
+	static const struct {
+		const char *to, *from; /* NULL: none */
+	} pairs[] = {{"clean", NULL},
+	             {"back_edge", "back_edge"},
+	             {"loop_edge", "loop_edge"},
+	             {"far_edge", "far_edge"},
+	             {"crossed", "crossing"},
+	             {"called_in", "calling"},
+	             {"jcc_in", "jccing"},
+	             {"first_short", "before_short"}};
+	struct module *module = open_sample("hand.so", NULL);
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+		uint64_t start = label("hand.so", pairs[i].to), source = 0, from;
+		struct module_range range = {start + 1, start + 6};
+		int rc = module_branch_source(module, &range, &source);
+
+		if (!pairs[i].from) {
+			ok(rc == -ENOENT, "no branch leads into %s", pairs[i].to);
+			continue;
+		}
+		from = label("hand.so", pairs[i].from);
+		if (!ok(rc == 0 && source > from && source < from + 512,
+		        "the branch into %s is in %s", pairs[i].to, pairs[i].from))
+			note("%d, at %" PRIx64, rc, source);
+	}
+	module_close(module);
+}
+
 /* Without names nothing may get less dangerous. */
 static void stripped(void)
 {
@@ -579,6 +611,7 @@ int main(void)
 	write_sample("hand.s", asm_source);
 	run("gcc -shared -nostdlib -o hand.so hand.s");
 	by_hand();
+	branch_sources();
 	rseq_edges("hand.so");
 	/* In a fixed executable the descriptors are in the file; --strip-all takes the names. */
 	run("gcc -no-pie -nostdlib -Wl,-e,clean -o fixed hand.s");

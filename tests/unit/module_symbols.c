@@ -294,6 +294,25 @@ static void versions(void)
 	module_close(module);
 }
 
+static void objects(void)
+{
+	struct module *module;
+	uint64_t vaddr = 0;
+
+	write_sample("objects.c", "const int answer = 42;\nint f(void) { return 1; }\n"
+	                          "static const int hidden = 7;\n"
+	                          "const int *g(void) { return &hidden; }\n");
+	run("gcc -shared -fPIC -O1 -o objects.so objects.c");
+	module = open_sample("objects.so", NULL);
+	ok(module_object(module, "answer", &vaddr) == 0 && vaddr == label("objects.so", "answer"),
+	   "a data object is where nm says");
+	ok(module_object(module, "f", &vaddr) == -ENOENT &&
+	           module_object(module, "hidden", &vaddr) == -ENOENT &&
+	           module_object(module, "none", &vaddr) == -ENOENT,
+	   "a function, a local object and none are no such objects");
+	module_close(module);
+}
+
 /* sstrip: the section headers are gone; the segments are what is left. */
 static void no_sections(void)
 {
@@ -327,6 +346,7 @@ int main(void)
 	}
 	same_as_readelf(sample_path("plain.so"));
 	attributes();
+	objects();
 	headers();
 	no_sections();
 	versions();

@@ -410,6 +410,28 @@ static void skipping(void)
 	ok(different, "each of %d places after its own number of skipped ones", PAGES);
 }
 
+static void clearing(void)
+{
+	const struct port_range ranges[] = {{0, BASE}};
+	struct tramp_space *space = space_of(ranges, 1, 2);
+	uint64_t address = 0, again = 0;
+
+	ok(tramp_reserve(space, BASE, 5) == 0 && tramp_reserve(space, BASE + 0x1000, 5) == 0 &&
+	           tramp_reserve(space, BASE + 0x2000, 5) == -ENOSPC,
+	   "a space is full");
+	tramp_space_clear(space);
+	ok(tramp_space_pages(space) == 0 && !tramp_space_owns(space, BASE), "cleared, it is empty");
+	ok(tramp_reserve(space, BASE - 5, 5) == -EEXIST, "what was occupied still is");
+	ok(tramp_reserve(space, BASE, 5) == 0 && tramp_reserve(space, BASE + 0x2000, 5) == 0,
+	   "and it can be filled anew");
+	tramp_space_clear(space);
+	ok(tramp_reserve_near(space, BASE, 32, &address) == 0, "a place is found");
+	tramp_space_clear(space);
+	ok(tramp_reserve_near(space, BASE, 32, &again) == 0 && again == address,
+	   "and the same one after the next clear");
+	tramp_space_free(space);
+}
+
 static void regions(void)
 {
 	const struct port_range ranges[] = {{0, BASE}, {BASE + 0x3000, BASE + 0x4000}};
@@ -482,6 +504,7 @@ int main(void)
 	random_operations();
 	edges();
 	skipping();
+	clearing();
 	regions();
 	many_pages();
 	return done();

@@ -149,10 +149,10 @@ static bool in_ranges(const struct port_range *ranges, size_t n, uint64_t addres
  * the stack pointer has been touched, so reading it allocates nothing in the target; a stack that
  * lies inside a larger mapping (coroutines) is read as far as STACK_SCAN_MAX.
  */
-enum { STACK_SCAN_MAX = 8 << 20, STACK_SCAN_PIECE = 64 << 10 };
+enum { STACK_SCAN_MAX = 8 << 20 };
 
-static int stack_points_into(const struct thread *thread, const struct process_maps *maps,
-                             const struct port_range *ranges, size_t n, uint64_t *words)
+int stack_points_into(const struct thread *thread, const struct process_maps *maps,
+                      const struct port_range *ranges, size_t n, uint64_t *words)
 {
 	uint64_t address = thread->regs.rsp & ~7ull;
 	const struct process_mapping *stack = process_maps_find(maps, address);

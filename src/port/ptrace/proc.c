@@ -395,11 +395,10 @@ static enum process_refusal check_hardening(pid_t pid, char *text, size_t size)
 	return PROCESS_OK;
 }
 
-enum process_refusal process_check(pid_t pid, char *text, size_t size)
+/* Is it a process that has code of its own? *member is one of its threads that has not ended. */
+static enum process_refusal check_identity(pid_t pid, pid_t *member, char *text, size_t size)
 {
 	uint64_t tgid = 0;
-	enum process_refusal refusal;
-	pid_t member;
 
 	snprintf(text, size, "no process %d", pid);
 	if (pid <= 0 || process_status_field(pid, 0, "Tgid", 10, &tgid))
@@ -414,19 +413,39 @@ enum process_refusal process_check(pid_t pid, char *text, size_t size)
 		         pid);
 		return PROCESS_IS_SELF;
 	}
-	member = process_member(pid);
-	if (process_ended(member)) {
+	*member = process_member(pid);
+	if (process_ended(*member)) {
 		snprintf(text, size, "process %d has ended and waits for its parent (zombie)", pid);
 		return PROCESS_IS_ZOMBIE;
 	}
-	refusal = check_tracer(member, text, size);
+	*text = 0;
+	return PROCESS_OK;
+}
+
+enum process_refusal process_check_look(pid_t pid, char *text, size_t size)
+{
+	pid_t member;
+	enum process_refusal refusal = check_identity(pid, &member, text, size);
+
+	if (!refusal)
+		refusal = check_executable(member, text, size);
+	if (!refusal)
+		refusal = check_access(member, text, size);
+	return refusal;
+}
+
+enum process_refusal process_check(pid_t pid, char *text, size_t size)
+{
+	pid_t member;
+	enum process_refusal refusal = check_identity(pid, &member, text, size);
+
+	if (!refusal)
+		refusal = check_tracer(member, text, size);
 	if (!refusal)
 		refusal = check_executable(member, text, size);
 	if (!refusal)
 		refusal = check_access(member, text, size);
 	if (!refusal)
 		refusal = check_hardening(member, text, size);
-	if (!refusal)
-		*text = 0;
 	return refusal;
 }

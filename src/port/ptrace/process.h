@@ -78,6 +78,9 @@ enum process_refusal {
 /* Why a process can not be worked on, with a one-line text. */
 enum process_refusal process_check(pid_t pid, char *text, size_t size);
 
+/* The same for looking at it, which needs neither to trace nor to write. */
+enum process_refusal process_check_look(pid_t pid, char *text, size_t size);
+
 int process_open(pid_t pid, struct port **out) port_must_check;
 void process_close(struct port *port);
 pid_t process_pid(const struct port *port);
@@ -85,6 +88,8 @@ pid_t process_pid(const struct port *port);
 bool process_gone(const struct port *port);
 /* Nanoseconds from the first thread interrupted to the last resumed in the latest stop. */
 uint64_t process_stop_ns(const struct port *port);
+/* Threads at rest; stopped only. */
+size_t process_stopped(const struct port *port);
 /* Why the last stop failed or the process can not be borrowed; one line. */
 /* Built by Go: its threads may run on small stacks of which the runtime knows the end. */
 void process_set_go(struct port *port, bool is_go);
@@ -101,6 +106,38 @@ struct process_rseq {
 	uint32_t signature; /* precedes every abort handler */
 };
 int process_rseq(struct port *port, struct process_rseq *out) port_must_check;
+
+/* ---- where threads are, without a stop (where.c) ---- */
+
+struct process_whereabouts {
+	unsigned threads, asleep, running;
+	unsigned inside; /* asleep with a program counter in the range, or with a word on the stack
+	                    that points there */
+	pid_t one;       /* of those inside */
+};
+/* As of a moment that has passed. -ESRCH, -EPERM, -ENOMEM */
+int process_where(pid_t pid, const struct port_range *range,
+                  struct process_whereabouts *out) port_must_check;
+
+/* ---- what we may do to a process (trial.c) ---- */
+
+/* Tried on a child. Each is 0 or a negative errno; -EIO also where it was not reached. */
+struct process_trials {
+	int memfd;        /* mapping a memfd executable */
+	int open;         /* /proc/PID/mem for writing */
+	int force;        /* writing its text, untraced */
+	int force_traced; /* the same by its tracer */
+	int seize;
+	bool stops;  /* it came to rest */
+	int suspend; /* suspending its seccomp filters */
+	int rseq;    /* asking for its rseq area */
+};
+/* In a thread of its own (it traces). Makes a child, waits for it. */
+int process_try(struct process_trials *out) port_must_check;
+/* 0 if processes that share memory can be found, else a negative errno. */
+int process_kcmp_works(void);
+/* 0 if tracefs can be written to, else a negative errno. */
+int process_tracefs_works(void);
 
 /* ---- memory of ours in the process (shared.c) ---- */
 

@@ -86,6 +86,11 @@ uint64_t process_stop_ns(const struct port *port)
 	return port->stop_ns;
 }
 
+size_t process_stopped(const struct port *port)
+{
+	return port->thread_count;
+}
+
 const char *process_error(const struct port *port)
 {
 	return port->error;

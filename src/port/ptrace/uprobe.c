@@ -148,6 +148,17 @@ bool process_uprobes_exist(void)
 	return access("/sys/bus/event_source/devices/uprobe/type", F_OK) == 0;
 }
 
+int process_tracefs_works(void)
+{
+	int tracefs = open_tracefs(), rc;
+
+	if (tracefs < 0)
+		return tracefs;
+	rc = faccessat(tracefs, "uprobe_events", W_OK, AT_EACCESS) ? -errno : 0;
+	close(tracefs);
+	return rc;
+}
+
 int process_uprobe_open(struct port *port, const pid_t *tids, size_t count, uint64_t address,
                         struct process_uprobe *probe)
 {
