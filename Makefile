@@ -6,6 +6,7 @@
 #   make bench      figures beside those of peers, taken in the same run
 #   make torture    long campaigns
 #   make fuzz       libFuzzer on the instruction layer and on transactions, FUZZ_SECONDS each
+#   make fuzz-module   libFuzzer on the reader of ELF files and their debug files
 #   make sanitize   the tests of one's own process, built with address, undefined, thread
 #   make check-mutants   each port call of the protocol left out: suture-check must miss it
 #   make install    to $(DESTDIR)$(PREFIX)
@@ -141,7 +142,10 @@ run: deps-run all
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 	           $(DESTDIR)$(PREFIX)/include/suture $(DESTDIR)$(PREFIX)/share/man/man1 \
-	           $(DESTDIR)$(PREFIX)/share/man/man3
+	           $(DESTDIR)$(PREFIX)/share/man/man3 \
+	           $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	           $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	           $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(B)/suture $(B)/suture-check $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(B)/libsuture.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(B)/libsuture.so $(DESTDIR)$(PREFIX)/lib/libsuture.so.0
@@ -155,6 +159,14 @@ install: all
 	    [ -e man/$$name.3 ] || echo ".so man3/$${page##*/}" \
 	      > $(DESTDIR)$(PREFIX)/share/man/man3/$$name.3; \
 	  done; done
+	@# bash looks for a file of the command's name, and one file completes both
+	install -m 644 completions/suture.bash \
+	        $(DESTDIR)$(PREFIX)/share/bash-completion/completions/suture
+	ln -sf suture $(DESTDIR)$(PREFIX)/share/bash-completion/completions/suture-check
+	install -m 644 completions/_suture completions/_suture-check \
+	        $(DESTDIR)$(PREFIX)/share/zsh/site-functions/
+	install -m 644 completions/suture.fish completions/suture-check.fish \
+	        $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' suture.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/suture.pc
 
 docs: $(B)/suture-check

@@ -13,7 +13,7 @@ VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%) \
               $(addprefix $(B)/tests/victims/,sums-musl tiny32 many)
 PRELOAD    := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
 FUZZERS    := isa text
-FUZZ       := $(FUZZERS:%=$(B)/tests/fuzz/%)
+FUZZ       := $(patsubst %,$(B)/tests/fuzz/%,isa text module)
 TESTS      := $(sort $(wildcard tests/t/*.t))
 
 $(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/fuzz/*.h) tests/tap.h $(B)/internal.a
@@ -57,6 +57,24 @@ FUZZ_LINK = $(CFLAGS) $(OURS) -Iinclude -Isrc -Itests
 $(B)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/main.c $(FUZZ_DEPS)
 	@mkdir -p $(@D)
 	$(CC) $(FUZZ_LINK) $< tests/fuzz/main.c -o $@ $(B)/libsuture.a $(ISA_OBJ) $(LIBS) -lpthread
+
+# A file with its debug file apart, for the reader of both, which is none of the public names.
+SEED_SO = $(B)/tests/fuzz/seed.so
+$(SEED_SO): tests/fuzz/module_seed.c tests/tests.mk
+	@mkdir -p $(@D)
+	gcc -O1 -g1 -fPIC -shared -nostdlib -fasynchronous-unwind-tables -Wl,--build-id $< -o $@.full
+	objcopy --only-keep-debug $@.full $(@D)/seed.debug && cp $(@D)/seed.debug $@.debug
+	cd $(@D) && objcopy --strip-all --add-gnu-debuglink=seed.debug seed.so.full seed.so
+MODULE_FUZZ = $(FUZZ_LINK) -DSEED='"$(abspath $(SEED_SO))"'
+
+$(B)/tests/fuzz/module: tests/fuzz/module.c tests/fuzz/main.c tests/fuzz/fuzz.h $(SEED_SO) \
+                        $(B)/internal.a
+	@mkdir -p $(@D)
+	$(CC) $(MODULE_FUZZ) $< tests/fuzz/main.c -o $@ $(B)/internal.a $(LIBS) -lpthread
+
+$(B)/libfuzzer/module: tests/fuzz/module.c tests/fuzz/fuzz.h $(SEED_SO) $(B)/internal.a
+	@mkdir -p $(@D) $@-corpus
+	$(CC) $(MODULE_FUZZ) -fsanitize=fuzzer $< -o $@ $(B)/internal.a $(LIBS) -lpthread
 
 # With clang's libFuzzer, which has a main() of its own.
 $(B)/libfuzzer/%: tests/fuzz/%.c $(FUZZ_DEPS)
@@ -138,6 +156,11 @@ fuzz: deps-check
 	                   -artifact_prefix=$$fuzzer- $$fuzzer-corpus || exit 1; \
 	done
 .PHONY: fuzz
+
+# ELF files and debug files, damaged.
+fuzz-module:
+	@$(MAKE) --no-print-directory fuzz FUZZERS=module
+.PHONY: fuzz-module
 
 # Our own process with sanitizers: programs that change themselves. Not own_alternatives: what
 # instrumented functions leave on stacks keeps code from being replaced. No leaks are looked for:

@@ -41,7 +41,8 @@ extern "C" {
 struct suture_target;
 
 /* How far long work has got: `done` of `total` (0: unknown) in step `what`. Called from a thread
- * of the library while the session's own waits, never while the target is stopped. */
+ * of the library while the session's own waits, or by suture_target_count() itself; never while
+ * the target is stopped. */
 typedef void (*suture_progress_fn)(const char *what, size_t done, size_t total, void *arg);
 
 struct suture_target_options {
@@ -54,6 +55,10 @@ struct suture_target_options {
 	bool no_pun, no_window, no_uprobe; /* leave a kind of site out */
 	suture_progress_fn progress;       /* may be NULL */
 	void *progress_arg;
+	/* Longest that the process may stand still, each time: attach, detach and revert resume it
+	 * untouched rather than stop it longer, with -ETIMEDOUT. It is foreseen, not enforced: once
+	 * the first byte is written the rest follows. Nanoseconds; 0: no bound. */
+	uint64_t max_pause_ns;
 };
 
 enum suture_counter_kind { SUTURE_COUNTER_RSEQ = 1, SUTURE_COUNTER_LOCK, SUTURE_COUNTER_KERNEL };
@@ -108,6 +113,15 @@ int suture_target_count(struct suture_target *target, const char *spec);
  * refusals): nothing was changed then. */
 int suture_target_attach(struct suture_target *target);
 
+/*
+ * What suture_target_attach() would do, as far as it can be known without stopping or changing
+ * anything: choose a kind for every site, or refuse it. Returns what attach would; the probes and
+ * refusals are listed in either case, and suture_target_edit() tells the bytes. Not known are what
+ * only threads at rest show (the kind of counter, who stands where) and whether the kernel
+ * grants a uprobe.
+ */
+int suture_target_plan(struct suture_target *target);
+
 /* Refresh `hits` of every probe; does not touch the target. Returns 1 once the process and all
  * that share its counters are gone, 0 before. */
 int suture_target_read(struct suture_target *target);
@@ -126,6 +140,8 @@ int suture_target_refusal(const struct suture_target *target, size_t index,
 /* Processes that share the counters (the target and its forks), as of the last detach or
  * suture_target_attach(). */
 unsigned suture_target_processes(const struct suture_target *target);
+/* Of the last attach and detach; of this thread's last revert (as `detach_ns`) if `target` is NULL.
+ */
 void suture_target_pause(const struct suture_target *target, struct suture_pause *out);
 /* Text of the last error of this session; of this thread's last failed open, revert or status
  * if `target` is NULL. Never NULL. */

@@ -70,6 +70,9 @@ int target_make_space(struct suture_target *t)
 	for (size_t i = 0; i < maps.count; i++) {
 		struct port_range range = {maps.list[i].start, maps.list[i].end};
 
+		if (t->left && maps.list[i].inode == t->left_shared.inode &&
+		    maps.list[i].device == t->left_shared.device)
+			continue; /* gone by then */
 		if (heap_follows(t, &maps, i))
 			range.end += CLEAR_OF_HEAP;
 		if (strcmp(maps.list[i].path, "[stack]") == 0)

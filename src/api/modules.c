@@ -46,6 +46,7 @@ int target_load_modules(struct suture_target *t)
 		module->name = strdup(base_name(m->path));
 		module->device = m->device;
 		module->inode = m->inode;
+		module->deleted = m->deleted;
 		module->start = m->start;
 		module->end = m->end;
 		module->bias = m->offset; /* until the file is open */
@@ -67,6 +68,52 @@ static bool same_file(const char *path, const struct target_module *m)
 	       ((uint64_t)major(st.st_dev) << 32 | minor(st.st_dev)) == m->device;
 }
 
+static bool same_build(const struct module *a, const struct module *b)
+{
+	uint8_t x[MODULE_BUILD_ID_MAX], y[MODULE_BUILD_ID_MAX];
+	size_t size = module_build_id(a, x);
+
+	return size && module_build_id(b, y) == size && !memcmp(x, y, size);
+}
+
+/* The name leads to another file: good if it is the same build, else what is mapped has to do. */
+static int open_other(struct suture_target *t, struct target_module *m, const char *path)
+{
+	struct module *file;
+	int rc = target_module_from_memory(t, m);
+
+	m->from_memory = !rc;
+	if (module_open(path, "", &file))
+		return rc;
+	if (rc || same_build(m->module, file)) {
+		module_close(m->module);
+		m->module = rc ? NULL : file;
+		m->from_memory = false;
+		if (!rc)
+			return 0;
+	}
+	module_close(file);
+	return rc;
+}
+
+/* The name of a file whose name has gone leads to another one. */
+static void note_replaced(const struct suture_target *t, struct target_module *m, const char *path)
+{
+	struct module *file = NULL;
+	const char *how = "the file that was mapped is read";
+
+	if (!m->deleted || module_open(path, NULL, &file))
+		return;
+	if (m->from_memory)
+		how = "what is mapped is read instead, so only names that it exports are known";
+	else if (same_build(m->module, file))
+		how = "by the same build, which is read";
+	if (asprintf(&m->note, "%s was replaced on disk since process %d mapped it: %s", m->path,
+	             t->pid, how) < 0)
+		m->note = NULL;
+	module_close(file);
+}
+
 /* The file that is mapped, whatever its name leads to by now; through the kernel's own link if we
  * may follow it, else by name if that is still the same file. */
 int target_open_module(struct suture_target *t, size_t index)
@@ -80,12 +127,16 @@ int target_open_module(struct suture_target *t, size_t index)
 	snprintf(link, sizeof(link), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64,
 	         process_member(t->pid), m->start, m->end);
 	m->error = module_open(link, "", &m->module);
+	snprintf(path, sizeof(path), "/proc/%d/root%s", t->pid, m->path);
 	if (m->error == -EPERM || m->error == -EACCES || m->error == -ENOENT) {
-		snprintf(path, sizeof(path), "/proc/%d/root%s", t->pid, m->path);
-		m->error = same_file(path, m) ? module_open(path, "", &m->module) : -ESTALE;
+		if (same_file(path, m))
+			m->error = module_open(path, "", &m->module);
+		else
+			m->error = open_other(t, m, path);
 	}
 	if (m->error)
 		return m->error;
+	note_replaced(t, m, path);
 	m->error = module_offset_to_vaddr(m->module, m->bias, &vaddr);
 	if (m->error) {
 		module_close(m->module);
@@ -102,6 +153,9 @@ void target_free_modules(struct suture_target *t)
 		module_close(t->modules[i].module);
 		free(t->modules[i].name);
 		free(t->modules[i].path);
+		free(t->modules[i].note);
+		free(t->modules[i].build_id);
+		free(t->modules[i].by_name);
 	}
 	free(t->modules);
 	t->modules = NULL;

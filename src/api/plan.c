@@ -80,6 +80,7 @@ static int collect_sites(struct suture_target *t)
 		struct site key = {.address = t->probes[i].address};
 		struct site *site = bsearch(&key, t->sites, kept, sizeof(*t->sites), compare_sites);
 
+		site->named |= t->specs[t->probes[i].spec].exact;
 		t->probes[i].site = (uint32_t)(site - t->sites);
 	}
 	return 0;
@@ -97,6 +98,8 @@ static void check_bytes(struct suture_target *t, struct site *site)
 
 	while (size && port_read(t->port, site->address, site->code, size))
 		size--; /* the mapping ends here */
+	if (t->left)
+		patch_original(t->left, site->address, site->code, size);
 	site->code_size = (uint8_t)size;
 	if (!size) {
 		site_refuse(site, -EFAULT, "0x%" PRIx64 " of %s is not mapped", site->vaddr,
@@ -120,6 +123,13 @@ static void check_bytes(struct suture_target *t, struct site *site)
 			            "optimised uprobe, a hook)",
 			            site->vaddr + i, m->name);
 	}
+	/* Without a file to compare with, code that begins with a trap is taken for a neighbour's.
+	 */
+	if (m->from_memory && site->code[0] == isa_x86_64.trap[0])
+		site_refuse(site, -EBUSY,
+		            "a breakpoint of another tool is at 0x%" PRIx64
+		            ", and the file that was there before is out of reach; remove it first",
+		            site->vaddr);
 	/* Beyond the five bytes that a pun needs, foreign bytes only end what may be displaced. */
 	for (size_t i = PUN_LENGTH; i < size; i++)
 		if (site->code[i] != file[i])
@@ -492,15 +502,6 @@ static int try_shifted(struct suture_target *t)
 	return rc;
 }
 
-/* What a specification names alone may take its time; what a glob finds may not. */
-static bool named(const struct suture_target *t, size_t site)
-{
-	for (size_t i = 0; i < t->probe_count && !t->alone; i++)
-		if (t->probes[i].site == site && t->specs[t->probes[i].spec].exact)
-			return true;
-	return t->alone;
-}
-
 static const char *no_uprobe(const struct suture_target *t, size_t index, bool exist, size_t used)
 {
 	if (t->options.no_uprobe)
@@ -511,7 +512,8 @@ static const char *no_uprobe(const struct suture_target *t, size_t index, bool e
 		return "a kernel uprobe, which single-steps it, would change what it does; probe "
 		       "the "
 		       "next instruction";
-	if (used >= UPROBES_MAX && !named(t, index))
+	/* What a specification names alone may take its time; what a glob finds may not. */
+	if (used >= UPROBES_MAX && !t->sites[index].named && !t->alone)
 		return "kernel uprobes are slow to remove, so a glob takes few; name the function "
 		       "itself";
 	return NULL;

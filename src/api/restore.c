@@ -21,6 +21,8 @@
 #include <unistd.h>
 #include "session.h"
 
+/* Far beyond a million sites; what is larger is no journal of ours, and is not read. */
+#define REGISTRY_MAX ((uint64_t)256 << 20)
 enum { FAMILY_MAX = 512, ROUNDS_MAX = 200, FAILED_ROUNDS_MAX = 8, REVERT_TRIES_MIN = 12 };
 
 int lock_process(pid_t pid)
@@ -91,9 +93,48 @@ static int our_ranges(pid_t pid, const struct process_shared *shared, bool execu
 	return *ranges ? 0 : -ENOMEM;
 }
 
+enum {
+	WORK_PAGE_NS = 12000, /* the first write copies the page */
+	WORK_SITE_NS = 4000,
+	WORK_SITE_OF_MANY_NS = 300,
+	WORK_MANY = 64,
+	SCAN_NS = 4000, /* a thread's stack, and what it has registered */
+};
+
+uint64_t restore_work_ns(const struct patch_registry *registry)
+{
+	uint64_t pages = 0, last = ~0ull;
+
+	for (uint32_t i = 0; i < registry->count; i++) {
+		uint64_t page = registry->sites[i].address / PROCESS_PAGE;
+
+		pages += page != last;
+		last = page;
+	}
+	return pages * WORK_PAGE_NS +
+	       registry->count *
+	               (registry->count > WORK_MANY ? WORK_SITE_OF_MANY_NS : WORK_SITE_NS);
+}
+
+struct before_writing {
+	struct port *port;
+	const struct patch_registry *registry;
+};
+
+/* All at rest, nothing written yet. */
+static int begin_restore(void *arg)
+{
+	struct before_writing *b = arg;
+
+	return process_budget_check(b->port, restore_work_ns(b->registry), SCAN_NS);
+}
+
 static int restore_text(struct restore *r, struct port *port)
 {
+	struct before_writing before = {port, r->registry};
 	struct patch_options options = {
+	        .begin = begin_restore,
+	        .arg = &before,
 	        .deadline_ns = r->deadline_ns,
 	        .tries = r->tries > REVERT_TRIES_MIN ? r->tries : REVERT_TRIES_MIN,
 	};
@@ -136,7 +177,7 @@ static int restore_steps(struct restore *r, struct port *port)
 {
 	int rc = wait_alone(process_pid(port), r->deadline_ns, r->error, sizeof(r->error));
 
-	if (!rc)
+	if (!rc && !r->untouched)
 		rc = restore_text(r, port);
 	if (!rc)
 		rc = port_unmap_exec(port);
@@ -174,8 +215,11 @@ static int restore_process(struct restore *r, pid_t pid)
 	r->error[0] = 0;
 	if (!rc) {
 		process_set_go(port, r->is_go);
-		rc = process_shared_adopt(port, &r->shared);
+		process_set_budget(port, r->untouched ? 0 : r->max_pause_ns);
+		rc = process_budget_least(port);
 	}
+	if (!rc)
+		rc = process_shared_adopt(port, &r->shared);
 	if (!rc)
 		rc = restore_steps(r, port);
 	/* One that ended, or called exec, has nothing of ours any more. */
@@ -224,6 +268,8 @@ int restore_family(struct restore *r)
 			return n;
 		}
 		rc = 0;
+		if (r->progress)
+			r->progress("restoring", (size_t)round, 0, r->progress_arg);
 		/* The eldest first: it is the one that forks. */
 		for (int i = 0; i < n && i < FAMILY_MAX; i++) {
 			int one = restore_process(r, pids[i]);
@@ -254,12 +300,12 @@ static bool journal_valid(const struct journal *j, const struct process_mapping 
 	       j->calls % 8 == 0 && j->calls < size && size - j->calls >= PROCESS_CALLS_SIZE &&
 	       j->registry % 8 == 0 && j->registry < size &&
 	       size - j->registry >= j->registry_size &&
-	       j->registry_size >= sizeof(struct patch_registry);
+	       j->registry_size >= sizeof(struct patch_registry) &&
+	       j->registry_size <= REGISTRY_MAX;
 }
 
-/* Journal and registry as they are in the process; *registry is allocated. -ENOENT: none. */
-static int read_journal(struct port *port, struct journal *journal,
-                        struct patch_registry **registry, struct restore *r)
+int restore_read_journal(struct port *port, struct journal *journal,
+                         struct patch_registry **registry, struct restore *r)
 {
 	struct process_maps maps;
 	const struct process_mapping *m;
@@ -295,10 +341,16 @@ static int read_journal(struct port *port, struct journal *journal,
 	return rc;
 }
 
-int restore_leftovers(pid_t pid, const struct suture_target_options *options, char *error,
-                      size_t error_size)
+int restore_leftovers(pid_t pid, const struct suture_target_options *options, uint64_t *stop_ns,
+                      char *error, size_t error_size)
 {
-	struct restore r = {.deadline_ns = options->deadline_ns, .tries = options->tries};
+	struct restore r = {
+	        .deadline_ns = options->deadline_ns,
+	        .tries = options->tries,
+	        .max_pause_ns = options->max_pause_ns,
+	        .progress = options->progress,
+	        .progress_arg = options->progress_arg,
+	};
 	struct patch_registry *registry = NULL;
 	struct journal journal;
 	struct port *port;
@@ -306,10 +358,12 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
 
 	if (rc)
 		return rc;
-	rc = read_journal(port, &journal, &registry, &r);
+	rc = restore_read_journal(port, &journal, &registry, &r);
 	if (rc == 0) {
 		rc = restore_family(&r);
-		rc = rc ? rc : (int)r.processes;
+		/* Not another suture's process: somebody stays inside. */
+		rc = rc == -EBUSY ? -ETIMEDOUT : rc ? rc : (int)r.processes;
+		*stop_ns = r.stop_ns;
 		if (r.error[0])
 			snprintf(error, error_size, "%s", r.error);
 	} else if (rc == -EBADMSG) {
@@ -337,6 +391,7 @@ int restore_leftovers(pid_t pid, const struct suture_target_options *options, ch
 struct revert_work {
 	pid_t pid;
 	const struct suture_target_options *options;
+	uint64_t stop_ns;
 	char error[512];
 };
 
@@ -344,7 +399,7 @@ static int revert_work(void *arg)
 {
 	struct revert_work *w = arg;
 
-	return restore_leftovers(w->pid, w->options, w->error, sizeof(w->error));
+	return restore_leftovers(w->pid, w->options, &w->stop_ns, w->error, sizeof(w->error));
 }
 
 int suture_target_revert(pid_t pid, const struct suture_target_options *given)
@@ -361,11 +416,11 @@ int suture_target_revert(pid_t pid, const struct suture_target_options *given)
 		return thread_fail(refusal_errno(refusal), "%s", text);
 	lock = lock_process(pid);
 	if (lock < 0)
-		return thread_fail(lock,
-		                   lock == -EBUSY ? "another suture works on process %d"
-		                                  : "process %d can not be locked",
-		                   pid);
+		return lock == -EBUSY ? thread_fail(lock, "another suture works on process %d", pid)
+		                      : thread_fail(lock, "process %d can not be opened: %s", pid,
+		                                    strerror(-lock));
 	rc = run_tracing(revert_work, &w);
+	thread_pause = (struct suture_pause){.detach_ns = w.stop_ns};
 	close(lock);
 	if (rc < 0)
 		return thread_fail(rc, "%s", w.error[0] ? w.error : strerror(-rc));
@@ -393,7 +448,7 @@ int suture_target_status(pid_t pid, struct suture_status *out)
 	rc = process_open(pid, &port);
 	if (rc)
 		return thread_fail(rc, "process %d can not be opened: %s", pid, strerror(-rc));
-	rc = read_journal(port, &journal, &registry, &r);
+	rc = restore_read_journal(port, &journal, &registry, &r);
 	if (!rc) {
 		pid_t pids[1];
 		int family = process_family(&r.shared, pids, 1);

@@ -20,6 +20,12 @@ struct target_module {
 	uint64_t start, end;   /* mapping that names the file */
 	struct module *module; /* NULL until opened */
 	int error;             /* of the attempt to open it */
+	bool deleted;          /* the file has no name any more, or another one has it */
+	bool from_memory;      /* the module is what is mapped: there is no file to compare with */
+	char *note;            /* for people: replaced on disk; NULL */
+	char *build_id;        /* in hexadecimal, made when asked for */
+	const struct module_symbol **by_name; /* made when many names are looked up */
+	size_t symbol_count;
 };
 
 /* ---- probes and sites ---- */
@@ -30,6 +36,7 @@ struct site {
 	uint32_t module;
 	int error; /* 0 or why it is refused, negative errno */
 	char *reason;
+	bool named;                 /* by a specification that is no glob */
 	enum suture_site_kind kind; /* 0: not planned yet */
 	bool unreachable;           /* planned alone: the body can not be where the jump leads */
 	uint32_t round;             /* of proofs in which its range was last looked at */
@@ -117,6 +124,10 @@ struct suture_target {
 	size_t listed_count, refused_count;
 
 	bool attached, is_go;
+	bool written; /* by the attach under way: text may have been changed */
+	/* What a dead suture left, as a plan sees through it; NULL: nothing. */
+	struct patch_registry *left;
+	struct process_shared left_shared;
 	bool looking; /* opened to look only */
 	bool alone;   /* each site is planned as if it were the only one */
 	uint32_t round;
@@ -137,8 +148,18 @@ struct suture_target {
 
 __attribute__((format(printf, 3, 4))) int target_fail(struct suture_target *target, int error,
                                                       const char *format, ...);
+/* Of this thread's last revert. */
+extern __thread struct suture_pause thread_pause;
 /* Text for suture_target_error(NULL). */
 __attribute__((format(printf, 2, 3))) int thread_fail(int error, const char *format, ...);
+
+/* target.c */
+/* Which probes are counted, and which are not. */
+int target_list_probes(struct suture_target *target);
+void target_forget_plan(struct suture_target *target);
+
+/* mapped.c: the module as it is mapped, when its file is out of reach. */
+int target_module_from_memory(struct suture_target *target, struct target_module *m);
 
 /* worker.c: run fn in a thread of its own, all signals blocked. When it ends, the kernel lets go
  * of everything it traced. */
@@ -166,7 +187,6 @@ bool target_is_go(const struct suture_target *target);
 int target_add(struct suture_target *target, const char *spec, bool all);
 /* target.c: nobody may be there when the site's bytes change; false: it does not matter. */
 bool site_clear_range(const struct site *site, struct port_range *range);
-void target_forget_plan(struct suture_target *target);
 
 /* explain.c: text for notes. What is at an address where no trampoline can be. */
 void target_describe(const struct suture_target *target, uint64_t address, char *text, size_t size);
@@ -196,6 +216,10 @@ struct restore {
 	bool is_go;
 	uint64_t deadline_ns;
 	unsigned tries;
+	uint64_t max_pause_ns;
+	bool untouched; /* text was never changed: nobody can be inside, nobody need stop */
+	suture_progress_fn progress;
+	void *progress_arg;
 	unsigned processes; /* out: restored */
 	uint64_t stop_ns;   /* out: longest stop */
 	char error[256];
@@ -206,9 +230,14 @@ int restore_family(struct restore *restore);
 void restore_descriptors(const struct process_shared *shared);
 /* Wait until nobody else runs in the process's memory; -ETIMEDOUT, with a text. */
 int wait_alone(pid_t pid, uint64_t deadline_ns, char *error, size_t error_size);
+/* How long writing that many sites takes while all are at rest, roughly. */
+uint64_t restore_work_ns(const struct patch_registry *registry);
+/* Journal and registry as they are in the process; *registry is allocated. -ENOENT: none. */
+int restore_read_journal(struct port *port, struct journal *journal,
+                         struct patch_registry **registry, struct restore *r);
 /* What a dead owner left in the process. Returns the processes cleaned. */
-int restore_leftovers(pid_t pid, const struct suture_target_options *options, char *error,
-                      size_t error_size);
+int restore_leftovers(pid_t pid, const struct suture_target_options *options, uint64_t *stop_ns,
+                      char *error, size_t error_size);
 /* One suture a process: an open descriptor that holds the lock, -EBUSY. */
 int lock_process(pid_t pid);
 /* Does somebody hold it? As of a moment that has passed. */

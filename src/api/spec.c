@@ -93,6 +93,62 @@ static bool name_matches(const struct request *r, const char *name)
 	return r->glob ? fnmatch(r->name, name, 0) == 0 : strcmp(r->name, name) == 0;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	const struct module_symbol *x = *(const struct module_symbol *const *)a;
+	const struct module_symbol *y = *(const struct module_symbol *const *)b;
+	int order = strcmp(x->name, y->name);
+
+	return order ? order : x->vaddr < y->vaddr ? -1 : x->vaddr > y->vaddr;
+}
+
+/* Looking at every symbol for every specification takes minutes where there are many of both. */
+static bool index_names(struct target_module *m)
+{
+	const struct module_symbol *symbols;
+
+	if (m->by_name)
+		return true;
+	m->symbol_count = module_symbols(m->module, &symbols);
+	m->by_name = malloc((m->symbol_count + 1) * sizeof(*m->by_name));
+	if (!m->by_name)
+		return false;
+	for (size_t i = 0; i < m->symbol_count; i++)
+		m->by_name[i] = &symbols[i];
+	qsort(m->by_name, m->symbol_count, sizeof(*m->by_name), compare_names);
+	return true;
+}
+
+/* The same for one name, by the index. */
+static int match_name(struct suture_target *t, const struct request *r, uint32_t spec,
+                      size_t module)
+{
+	const struct target_module *m = &t->modules[module];
+	size_t low = 0, high = m->symbol_count;
+	uint64_t last = ~0ull;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(m->by_name[middle]->name, r->name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < m->symbol_count && !strcmp(m->by_name[low]->name, r->name); low++) {
+		const struct module_symbol *symbol = m->by_name[low];
+		int rc;
+
+		if (symbol->vaddr == last)
+			continue;
+		last = symbol->vaddr;
+		rc = add_probe(t, spec, module, symbol, r->value, symbol->vaddr + r->value);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 /* Symbols come sorted by address: aliases are neighbours, and one of them is enough. */
 static int match_module(struct suture_target *t, const struct request *r, uint32_t spec,
                         size_t module)
@@ -101,6 +157,8 @@ static int match_module(struct suture_target *t, const struct request *r, uint32
 	size_t count = module_symbols(t->modules[module].module, &symbols);
 	uint64_t last = ~0ull;
 
+	if (!r->glob && index_names(&t->modules[module]))
+		return match_name(t, r, spec, module);
 	for (size_t i = 0; i < count; i++) {
 		int rc;
 
@@ -137,6 +195,9 @@ static int resolve(struct suture_target *t, const struct request *r, uint32_t sp
 		if (r->module && strcmp(r->module, t->modules[i].name))
 			continue;
 		module_found = true;
+		if (t->options.progress && !t->modules[i].by_name)
+			t->options.progress("reading symbols", i, t->module_count,
+			                    t->options.progress_arg);
 		rc = target_open_module(t, i);
 		if (rc) {
 			unreadable = rc;
@@ -154,9 +215,8 @@ static int resolve(struct suture_target *t, const struct request *r, uint32_t sp
 	if (unreadable && r->module)
 		return target_fail(t, -ENOENT, "%s: %s", unreadable_name,
 		                   unreadable == -ENOEXEC ? "not a readable ELF file"
-		                   : unreadable == -ESTALE
-		                           ? "replaced since it was mapped; name code by "
-		                             "running as root"
+		                   : unreadable == -ENOENT
+		                           ? "what is mapped executable is no code of it"
 		                           : strerror(-unreadable));
 	return 0;
 }
@@ -173,6 +233,19 @@ static int fail_ambiguous(struct suture_target *t, const char *text, size_t firs
 	t->probe_count = first;
 	return target_fail(t, -ENOTUNIQ, "'%s' names %zu functions: %s%s; name one of them", text,
 	                   count, list, used >= sizeof(list) - 120 ? ", …" : "");
+}
+
+/* Of a file that is known only as far as it is mapped, that may be the reason. */
+static int fail_unknown(struct suture_target *t, const char *text, const struct request *r)
+{
+	const char *note = NULL;
+
+	for (size_t i = 0; i < t->module_count && !note; i++)
+		if (t->modules[i].note && (!r->module || !strcmp(r->module, t->modules[i].name)))
+			note = t->modules[i].note;
+	return target_fail(t, -ENOENT, "no function matches '%s'%s%s%s", text,
+	                   r->module ? "" : " in any file that the process maps", note ? "; " : "",
+	                   note ? note : "");
 }
 
 static int drop_spec(struct suture_target *t, size_t first_probe, int rc)
@@ -195,7 +268,10 @@ int target_add(struct suture_target *t, const char *text, bool all)
 	rc = target_load_modules(t);
 	if (rc)
 		return rc;
-	grown = realloc(t->specs, (t->spec_count + 1) * sizeof(*grown));
+	/* Twice the room whenever the number is a power of two. */
+	grown = t->specs;
+	if (!(t->spec_count & (t->spec_count - 1)))
+		grown = realloc(t->specs, (2 * t->spec_count + 1) * sizeof(*grown));
 	if (grown)
 		t->specs = grown;
 	copy = strdup(text);
@@ -210,8 +286,7 @@ int target_add(struct suture_target *t, const char *text, bool all)
 		rc = resolve(t, &r, (uint32_t)t->spec_count - 1);
 	t->specs[t->spec_count - 1].exact = !r.glob;
 	if (!rc && t->probe_count == first)
-		rc = target_fail(t, -ENOENT, "no function matches '%s'%s", text,
-		                 r.module ? "" : " in any file that the process maps");
+		rc = fail_unknown(t, text, &r);
 	if (!rc && !r.glob && !all && t->probe_count > first + 1)
 		rc = fail_ambiguous(t, text, first);
 	free(copy);

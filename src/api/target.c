@@ -17,6 +17,7 @@ enum {
 	UPROBE_TRIES = 3,
 };
 static __thread char thread_error[1024];
+__thread struct suture_pause thread_pause;
 
 int target_fail(struct suture_target *t, int error, const char *format, ...)
 {
@@ -63,8 +64,10 @@ void options_default(struct suture_target_options *out, const struct suture_targ
 	*out = (struct suture_target_options){.size = sizeof(*out)};
 	if (given)
 		memcpy(out, given, given->size < sizeof(*out) ? given->size : sizeof(*out));
+	/* Who may stand still for long may take long to come to rest. */
 	if (!out->deadline_ns)
-		out->deadline_ns = DEFAULT_DEADLINE_NS;
+		out->deadline_ns = out->max_pause_ns > DEFAULT_DEADLINE_NS ? out->max_pause_ns
+		                                                           : DEFAULT_DEADLINE_NS;
 	if (!out->tries)
 		out->tries = DEFAULT_TRIES;
 	if (!out->pages)
@@ -140,6 +143,7 @@ void suture_target_close(struct suture_target *t)
 	free(t->refused);
 	target_free_modules(t);
 	tramp_space_free(t->space);
+	free(t->left);
 	process_close(t->port);
 	if (t->lock >= 0)
 		close(t->lock);
@@ -172,9 +176,12 @@ static int begin_attach(void *arg)
 	    (process_rseq(t->port, &rseq) || rseq.offset != t->counters.rseq_offset ||
 	     rseq.signature != t->counters.rseq_signature))
 		return -EPROTOTYPE; /* not every thread can: count with locked instructions */
+	if (t->registry && process_budget_check(t->port, restore_work_ns(t->registry), 0))
+		return -ETIMEDOUT;
 	for (size_t i = 0; i < t->site_count; i++)
 		if (t->sites[i].uprobe.count && process_uprobe_begin(&t->sites[i].uprobe))
 			return -EIO;
+	t->written = true;
 	return 0;
 }
 
@@ -196,6 +203,9 @@ static void open_uprobes_for(struct suture_target *t, const pid_t *tids, size_t 
 
 		if (site->error || site->kind != SUTURE_SITE_UPROBE)
 			continue;
+		if (t->options.progress)
+			t->options.progress("placing kernel uprobes", i, t->site_count,
+			                    t->options.progress_arg);
 		rc = process_uprobe_open(t->port, tids, count, site->address, &site->uprobe);
 		if (rc)
 			site_refuse(site, -EOPNOTSUPP,
@@ -218,7 +228,6 @@ static int open_uprobes(struct suture_target *t)
 		bool same = false;
 		int rc = process_tasks(t->pid, &before, &count);
 
-		progress(t, "placing kernel uprobes");
 		if (!rc) {
 			open_uprobes_for(t, before, count);
 			rc = process_tasks(t->pid, &after, &count_after);
@@ -291,6 +300,9 @@ static int apply(struct suture_target *t)
 		            "the code at 0x%lx changed while it was looked at (another tool?); "
 		            "nothing was written",
 		            (unsigned long)t->registry->sites[failed].address);
+	else if (rc == -EFAULT)
+		target_fail(t, rc, "the code at 0x%lx is no longer mapped; nothing was changed",
+		            (unsigned long)t->registry->sites[failed].address);
 	else if (rc == -EBUSY)
 		target_fail(
 		        t, -ETIMEDOUT,
@@ -311,6 +323,9 @@ static struct restore restore_of(struct suture_target *t)
 	        .is_go = t->is_go,
 	        .deadline_ns = t->options.deadline_ns,
 	        .tries = t->options.tries,
+	        .max_pause_ns = t->options.max_pause_ns,
+	        .progress = t->options.progress,
+	        .progress_arg = t->options.progress_arg,
 	};
 }
 
@@ -364,6 +379,7 @@ static void unmap(struct suture_target *t)
 {
 	struct restore r = restore_of(t);
 
+	r.untouched = !t->written;
 	if (t->shared.inode && t->registry)
 		(void)restore_family(&r);
 	(void)!process_shared_close_leftovers(t->port);
@@ -414,8 +430,15 @@ static int attach_once(struct suture_target *t)
 static int attach_work(void *arg)
 {
 	struct suture_target *t = arg;
-	int rc = restore_leftovers(t->pid, &t->options, t->error, sizeof(t->error));
+	uint64_t stop_ns = 0;
+	int rc;
 
+	t->written = false;
+	process_set_budget(t->port, t->options.max_pause_ns);
+	rc = process_budget_least(t->port);
+	if (rc)
+		return target_fail(t, rc, "%s", process_error(t->port));
+	rc = restore_leftovers(t->pid, &t->options, &stop_ns, t->error, sizeof(t->error));
 	if (rc < 0)
 		return t->error[0] ? rc : target_fail(t, rc, "%s", strerror(-rc));
 	t->is_go = target_is_go(t);
@@ -424,18 +447,19 @@ static int attach_work(void *arg)
 	                sizeof(t->error));
 	if (rc)
 		return rc;
-	/* An address that was free may be taken by the time we map: look again. */
+	/* An address that was free may be taken by the time we map, and code may be gone by the
+	 * time we write: look again. */
 	for (int try = 0; try < MAP_TRIES; try++) {
 		if (try)
 			target_forget_plan(t);
 		rc = attach_once(t);
-		if (rc != -EEXIST)
+		if (rc != -EEXIST && rc != -EFAULT)
 			break;
 	}
-	return rc;
+	return rc == -EFAULT ? -EOPNOTSUPP : rc;
 }
 
-static int list_probes(struct suture_target *t)
+int target_list_probes(struct suture_target *t)
 {
 	free(t->listed);
 	free(t->refused);
@@ -470,7 +494,7 @@ int suture_target_attach(struct suture_target *t)
 	t->registry = NULL;
 	t->error[0] = 0;
 	rc = run_tracing(attach_work, t);
-	listed = list_probes(t);
+	listed = target_list_probes(t);
 	if (rc && process_gone(t->port))
 		return target_fail(t, -ESRCH, "process %d has ended", t->pid);
 	if (rc || listed) {
@@ -600,5 +624,5 @@ unsigned suture_target_processes(const struct suture_target *t)
 
 void suture_target_pause(const struct suture_target *t, struct suture_pause *out)
 {
-	*out = t->pause;
+	*out = t ? t->pause : thread_pause;
 }

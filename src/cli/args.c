@@ -23,6 +23,9 @@ enum option_id {
 	OPTION_KINDS,
 	OPTION_PAGES,
 	OPTION_MAX_PAUSE,
+	OPTION_DRY_RUN,
+	OPTION_SPECS_FROM,
+	OPTION_LOG,
 	OPTION_SUMMARY,
 	OPTION_STOP,
 };
@@ -41,11 +44,16 @@ static const struct option count_options[] = {
         {"kinds", required_argument, NULL, OPTION_KINDS},
         {"pages", required_argument, NULL, OPTION_PAGES},
         {"max-pause", required_argument, NULL, OPTION_MAX_PAUSE},
+        {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
+        {"specs-from", required_argument, NULL, OPTION_SPECS_FROM},
+        {"log", required_argument, NULL, OPTION_LOG},
         {"help", no_argument, NULL, OPTION_HELP},
         {0},
 };
 
 static const struct option revert_options[] = {
+        {"max-pause", required_argument, NULL, OPTION_MAX_PAUSE},
+        {"log", required_argument, NULL, OPTION_LOG},
         {"help", no_argument, NULL, OPTION_HELP},
         {0},
 };
@@ -127,8 +135,9 @@ static uint64_t unit_ns(const char *unit)
 		const char *name;
 		uint64_t ns;
 	} units[] = {
-	        {"", NS_PER_S},  {"us", 1000},         {"ms", NS_PER_MS},
-	        {"s", NS_PER_S}, {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S},
+	        {"", NS_PER_S},         {"ns", 1},       {"us", 1000},
+	        {"ms", NS_PER_MS},      {"s", NS_PER_S}, {"m", 60 * NS_PER_S},
+	        {"h", 3600 * NS_PER_S},
 	};
 
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
@@ -249,6 +258,19 @@ static int complain_option(const char *argument, int kind)
 	return STATUS_USAGE;
 }
 
+static int parse_name(const char *option, const char *text, const char **out)
+{
+	if (*text && !*out) {
+		*out = text;
+		return STATUS_DONE;
+	}
+	if (*text)
+		complain("option %s may be given once", option);
+	else
+		complain("%s: the name of the file is empty", option);
+	return STATUS_USAGE;
+}
+
 static int parse_option(int option, const char *argument, struct arguments *out)
 {
 	switch (option) {
@@ -261,7 +283,14 @@ static int parse_option(int option, const char *argument, struct arguments *out)
 		return parse_duration_option("--interval", optarg, INTERVAL_MIN_NS,
 		                             &out->interval_ns);
 	case OPTION_MAX_PAUSE:
-		return parse_duration_option("--max-pause", optarg, 1, &out->options.deadline_ns);
+		return parse_duration_option("--max-pause", optarg, 1, &out->options.max_pause_ns);
+	case OPTION_DRY_RUN:
+		out->dry_run = true;
+		return STATUS_DONE;
+	case OPTION_SPECS_FROM:
+		return parse_name("--specs-from", optarg, &out->specs_from);
+	case OPTION_LOG:
+		return parse_name("--log", optarg, &out->log);
 	case OPTION_PAGES:
 		return parse_pages(optarg, &out->options);
 	case OPTION_KINDS:
@@ -307,7 +336,8 @@ static int check_operands(const struct arguments *arguments, const char *command
 		         arguments->specs[1]);
 		return STATUS_USAGE;
 	}
-	if (arguments->spec_count == 0 && arguments->command != COMMAND_LIST) {
+	if (arguments->spec_count == 0 && !arguments->specs_from &&
+	    arguments->command != COMMAND_LIST) {
 		complain("%s: nothing to %s; name a function, for instance [MODULE:]NAME", command,
 		         command);
 		return STATUS_USAGE;

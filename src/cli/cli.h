@@ -42,6 +42,7 @@ struct arguments {
 	const char *topic; /* of COMMAND_HELP; NULL: suture itself */
 	pid_t pid;
 	bool json;
+	bool dry_run;
 	bool summary; /* list: only how many of each kind */
 	bool stop;    /* explain: to see where threads are */
 	bool bounded; /* --for was given */
@@ -50,10 +51,19 @@ struct arguments {
 	struct suture_target_options options;
 	char **specs;
 	size_t spec_count;
+	const char *specs_from; /* NULL: none */
+	size_t *spec_lines;     /* in that file, for each of `specs`; 0: of the command line */
+	const char *log;        /* NULL: syslog */
 };
 
 /* STATUS_DONE or STATUS_USAGE; the complaint has been printed then. */
 int arguments_parse(int argc, char **argv, struct arguments *out);
+
+/* ---- specs.c ---- */
+
+/* Append the specifications of arguments->specs_from; STATUS_DONE, or another status after a
+ * complaint. They live until the program ends. */
+int specs_read(struct arguments *arguments);
 
 /* ---- help.c ---- */
 
@@ -67,6 +77,8 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Complain with the library's text for `error`, and return the exit status that goes with it. */
 int complain_error(const struct suture_target *target, int error);
 int status_of_error(int error);
+/* The last complaint, without the program's name; "": none. */
+const char *complained(void);
 
 /* A line that overwrites itself, if standard error is a terminal; slow work only. */
 void progress_show(const char *what, size_t done, size_t total);
@@ -151,6 +163,13 @@ void screen_leave(void);
 /* `counted`: false if nothing was put in place. */
 int json_print_count(const struct suture_target *target, pid_t pid, bool counted, FILE *out);
 int json_print_status(const struct suture_status *status, pid_t pid, FILE *out);
+
+/* What an attach would do; `target` is planned. */
+int json_print_plan(const struct suture_target *target, pid_t pid, FILE *out);
+
+/* ---- dryrun.c ---- */
+
+void dry_run_print(const struct suture_target *target, pid_t pid, FILE *out);
 
 /* ---- look_json.c ---- */
 

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cli/audit.h"
 #include "cli/cli.h"
 
 /* How often it is looked whether anybody is left that counts. */
@@ -27,6 +28,7 @@ struct run {
 	struct arguments *arguments;
 	struct suture_target *target;
 	struct table table;
+	struct audit audit;
 	int signals_fd;
 	int process_fd; /* readable when the process has exited; -1: no such thing, or it has */
 	bool ending;    /* asked to */
@@ -92,6 +94,34 @@ static void wait_until(struct run *run, uint64_t until_ns)
 
 /* ---- attach ---- */
 
+/* Of one out of a file, its line is what the user looks for. */
+static int complain_spec(const struct run *run, size_t index, int error)
+{
+	const struct arguments *arguments = run->arguments;
+
+	if (!arguments->spec_lines || !arguments->spec_lines[index])
+		return complain_error(run->target, error);
+	complain("%s:%zu: %s", arguments->specs_from, arguments->spec_lines[index],
+	         suture_target_error(run->target));
+	return status_of_error(error);
+}
+
+/* One line, whatever was found: after an upgrade every library may have been replaced. */
+static void complain_notes(const struct suture_target *target)
+{
+	const char *first = suture_target_note(target, 0);
+	size_t count = 1;
+
+	if (!first)
+		return;
+	while (suture_target_note(target, count))
+		count++;
+	if (count > 1)
+		complain("note: %s (and %zu more files)", first, count - 1);
+	else
+		complain("note: %s", first);
+}
+
 /* STATUS_DONE also if the site of a specification was refused: the others can be counted. */
 static int add_specs(struct run *run)
 {
@@ -101,9 +131,13 @@ static int add_specs(struct run *run)
 		int added = suture_target_count(run->target, arguments->specs[i]);
 
 		if (added < 0 && added != -EOPNOTSUPP)
-			return complain_error(run->target, added);
+			return complain_spec(run, i, added);
 		take_events(run);
+		if (run->ending)
+			break;
 	}
+	progress_clear();
+	complain_notes(run->target);
 	return STATUS_DONE;
 }
 
@@ -207,10 +241,11 @@ static int detach(struct run *run)
 		uint64_t retry;
 
 		error = suture_target_detach(run->target);
-		progress_clear();
 		take_events(run);
-		if (error >= 0)
+		if (error >= 0) {
+			progress_clear();
 			return STATUS_DONE;
+		}
 		retry = monotonic_ns() + DETACH_RETRY_NS;
 		if (retry > give_up)
 			break;
@@ -218,8 +253,10 @@ static int detach(struct run *run)
 			complain("cannot restore process %d yet, trying on: %s", pid,
 			         suture_target_error(run->target));
 		told = true;
-		while (monotonic_ns() < retry)
-			wait_until(run, retry);
+		while (monotonic_ns() < retry) {
+			progress_show("waiting to restore", 0, 0);
+			wait_until(run, earliest(retry, monotonic_ns() + CHECK_NS / 5));
+		}
 	}
 	complain("process %d keeps its probes, which is harmless (%s); "
 	         "to remove them: suture revert -p %d",
@@ -250,6 +287,7 @@ static int count_attached(struct run *run)
 {
 	int status = table_open(&run->table, run->arguments->pid, run->target);
 	uint64_t end_ns;
+	int detached;
 
 	if (status < 0) {
 		complain("%s", strerror(-status));
@@ -259,7 +297,9 @@ static int count_attached(struct run *run)
 	status = watch(run);
 	end_ns = monotonic_ns();
 	screen_leave();
-	status = first_failure(detach(run), status);
+	detached = detach(run);
+	audit_detach(&run->audit, run->target, detached);
+	status = first_failure(detached, status);
 	table_sample(&run->table, end_ns);
 	signals_release();
 	status = first_failure(status, report(run, true));
@@ -267,21 +307,59 @@ static int count_attached(struct run *run)
 	return status;
 }
 
-static int count(struct run *run)
+static int plan(struct run *run)
 {
-	int status = add_specs(run);
+	int error = suture_target_plan(run->target), status = STATUS_DONE;
 
-	if (status)
-		return status;
-	if (run->ending) {
+	progress_clear();
+	if (error == -EOPNOTSUPP && suture_target_refusals(run->target)) {
+		complain_refusals(run->target);
+		status = STATUS_REFUSED;
+	} else if (error < 0) {
+		return complain_error(run->target, error);
+	}
+	if (!run->arguments->json)
+		dry_run_print(run->target, run->arguments->pid, stdout);
+	else if (json_print_plan(run->target, run->arguments->pid, stdout))
+		complain("out of memory for the report");
+	return first_failure(status, finish_output(stdout));
+}
+
+static int open_target(struct run *run)
+{
+	struct arguments *arguments = run->arguments;
+	int status = suture_target_open(arguments->pid, &arguments->options, &run->target);
+
+	if (status < 0)
+		return complain_error(NULL, status);
+	status = add_specs(run);
+	if (!status && run->ending) {
 		/* Not "done": that promises a report. */
 		complain("interrupted before anything was counted");
 		return STATUS_INTERNAL;
 	}
-	status = attach(run);
-	if (status == STATUS_REFUSED && run->arguments->json)
+	return status;
+}
+
+static int count(struct run *run)
+{
+	struct arguments *arguments = run->arguments;
+	int status = audit_open(&run->audit, arguments->log, arguments->pid);
+
+	if (!status)
+		status = audit_begin(&run->audit, "attach-begin", arguments->spec_count,
+		                     arguments->options.max_pause_ns);
+	if (status)
+		return status;
+	status = open_target(run);
+	if (!status)
+		status = attach(run);
+	audit_attach(&run->audit, run->target, status);
+	if (status == STATUS_REFUSED && arguments->json)
 		report(run, false);
-	return status ? status : count_attached(run);
+	if (!status)
+		status = count_attached(run);
+	return first_failure(status, audit_close(&run->audit));
 }
 
 int command_count(struct arguments *arguments)
@@ -296,10 +374,12 @@ int command_count(struct arguments *arguments)
 	}
 	arguments->options.progress = report_progress;
 	arguments->options.progress_arg = &run;
-	status = suture_target_open(arguments->pid, &arguments->options, &run.target);
-	if (status < 0)
-		return complain_error(NULL, status);
-	status = count(&run);
+	if (arguments->specs_from && (status = specs_read(arguments)))
+		return status;
+	if (arguments->dry_run)
+		status = (status = open_target(&run)) ? status : plan(&run);
+	else
+		status = count(&run);
 	suture_target_close(run.target);
 	if (run.process_fd >= 0)
 		close(run.process_fd);

@@ -43,17 +43,22 @@ static const char count_help[] =
         "  --no-rseq             count with locked instructions even where rseq would do\n"
         "  --kinds LIST          allow only these kinds of sites: pun,window,uprobe\n"
         "  --pages N             use at most N pages of trampolines\n"
-        "  --max-pause DURATION  longest wait for the threads to stop, each try; default 250ms\n"
+        "  --max-pause DURATION  stop the process for no longer, or leave it alone: 500us, 20ms\n"
+        "  --dry-run             print what would be done to each site, and do nothing\n"
+        "  --specs-from FILE     read specifications from FILE, one a line; -: standard input\n"
+        "  --log FILE            append the audit log to FILE; default: syslog\n"
         "  --help                print this text\n";
 
 static const char revert_help[] =
-        "Usage: suture revert -p PID\n"
+        "Usage: suture revert -p PID [OPTION]...\n"
         "Undo what a killed suture left in process PID and in every process that shares its\n"
         "memory. It is no error if there is nothing to undo.\n"
         "\n"
         "Options:\n"
-        "  -p PID   the process\n"
-        "  --help   print this text\n";
+        "  -p PID                the process\n"
+        "  --max-pause DURATION  stop a process for no longer, or leave it alone: 500us, 20ms\n"
+        "  --log FILE            append the audit log to FILE; default: syslog\n"
+        "  --help                print this text\n";
 
 static const char status_help[] = "Usage: suture status -p PID [--json]\n"
                                   "Show what a suture, running or killed, has in process PID.\n"

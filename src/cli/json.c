@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <suture/record.h>
+
 #include "cli/cli.h"
 #include "cli/json.h"
 
@@ -54,6 +56,44 @@ static json_t *json_probe(const struct suture_target_probe *probe)
 	                 json_text(probe->module), "symbol", json_symbol(probe), "address", address,
 	                 "kind", suture_site_kind_name(probe->kind), "counter",
 	                 suture_counter_kind_name(probe->counter), "hits", (json_int_t)probe->hits);
+}
+
+static json_t *json_bytes(const uint8_t *bytes, size_t size)
+{
+	char text[2 * SUTURE_EDIT_MAX + 1] = "";
+
+	for (size_t i = 0; i < size; i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	return size ? json_string(text) : json_null();
+}
+
+static json_t *json_planned(const struct suture_target *target, size_t index)
+{
+	struct suture_target_probe probe;
+	struct suture_edit edit;
+	char address[24], at[24];
+
+	if (suture_target_probe(target, index, &probe) || suture_target_edit(target, index, &edit))
+		return NULL;
+	snprintf(address, sizeof(address), "0x%" PRIx64, probe.address);
+	snprintf(at, sizeof(at), "0x%" PRIx64, edit.address);
+	return json_pack("{so so so ss ss ss so so}", "spec", json_text(probe.spec), "module",
+	                 json_text(probe.module), "symbol", json_symbol(&probe), "address", address,
+	                 "kind", suture_site_kind_name(probe.kind), "at", at, "before",
+	                 json_bytes(edit.before, edit.size), "after",
+	                 json_bytes(edit.after, edit.size));
+}
+
+static json_t *json_plan(const struct suture_target *target)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; array && i < suture_target_probes(target); i++)
+		if (json_array_append_new(array, json_planned(target, i))) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
 }
 
 static json_t *json_probes(const struct suture_target *target)
@@ -129,6 +169,13 @@ int json_print_count(const struct suture_target *target, pid_t pid, bool counted
 	                            json_refusals(target), "stop_us", "attach",
 	                            microseconds(pause.attach_ns), "detach",
 	                            microseconds(pause.detach_ns)),
+	                  out);
+}
+
+int json_print_plan(const struct suture_target *target, pid_t pid, FILE *out)
+{
+	return json_print(json_pack("{si sb so so}", "pid", (int)pid, "dry_run", true, "probes",
+	                            json_plan(target), "refused", json_refusals(target)),
 	                  out);
 }
 

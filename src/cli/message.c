@@ -10,11 +10,12 @@
 #include "cli/cli.h"
 
 /* Work that is done sooner shows no progress. */
-#define PROGRESS_AFTER_NS (300 * NS_PER_MS)
+#define PROGRESS_AFTER_NS NS_PER_S
 #define PROGRESS_EVERY_NS (100 * NS_PER_MS)
 #define PROGRESS_COLUMNS  60
 
 static bool progress_shown;
+static char last_complaint[512];
 static uint64_t work_ns; /* when the work began of which progress is shown; 0: none */
 
 /* One write, so that lines of several commands on one terminal do not mix. */
@@ -52,6 +53,7 @@ void complain(const char *format, ...)
 		free(message);
 		return;
 	}
+	snprintf(last_complaint, sizeof(last_complaint), "%s", message);
 	fputs("suture: ", out);
 	text_put(out, message, TEXT_WHOLE);
 	fputc('\n', out);
@@ -59,6 +61,11 @@ void complain(const char *format, ...)
 	write_whole(STDERR_FILENO, line, size);
 	free(line);
 	free(message);
+}
+
+const char *complained(void)
+{
+	return last_complaint;
 }
 
 int status_of_error(int error)

@@ -44,6 +44,8 @@ int signals_hold(void)
 		return -errno;
 	/* A reader that has gone away is an error of write, not our end. */
 	signal(SIGPIPE, SIG_IGN);
+	/* So is a file that must not grow further. */
+	signal(SIGXFSZ, SIG_IGN);
 	sigprocmask(SIG_BLOCK, &held, &usual_mask);
 	return signals_fd;
 }

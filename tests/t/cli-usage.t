@@ -114,9 +114,10 @@ def check_options(victim):
     for command in ("list", "explain"):
         refused(USAGE, command, "-p", victim, "--kinds", "all", "main", says="--kinds")
     here = ["count", "-p", victim, "main"]
-    for flag in ("--json", "--no-rseq"):
+    for flag in ("--json", "--no-rseq", "--dry-run"):
         refused(USAGE, *here, flag + "=1", says=flag)
-    for option in ("--for", "--interval", "--max-pause", "--kinds", "--pages"):
+    for option in ("--for", "--interval", "--max-pause", "--kinds", "--pages", "--log",
+                   "--specs-from"):
         refused(USAGE, *here, option, says=option)
     for option in ("--for", "--interval", "--max-pause"):
         for garbage in ("", "s", "ms", "-1", "-1s", "+1", " 1", "1 ", "1s ", "1 s", "1S", "1x", "1d",
@@ -125,8 +126,17 @@ def check_options(victim):
                         "18446744073709551616", "36893488147419103232ms", "9" * 400, "s10"):
             refused(USAGE, *here, option, garbage, says=option)
     for option, short in (("--interval", "0"), ("--interval", "0.009"), ("--interval", "9ms"),
-                          ("--max-pause", "0"), ("--max-pause", "0ms")):
+                          ("--max-pause", "0"), ("--max-pause", "0ms"), ("--max-pause", "0.9ns")):
         refused(USAGE, *here, option, short, says=option)
+    refused(USAGE, "revert", "-p", victim, "--max-pause", "soon", says="--max-pause")
+    refused(USAGE, "status", "-p", victim, "--max-pause", "1s", says="--max-pause")
+    refused(USAGE, "revert", "-p", victim, "--dry-run", says="--dry-run")
+    for option in ("--log", "--specs-from"):
+        refused(USAGE, *here, option, "", says=option)
+        refused(USAGE, *here, option, "/dev/null", option, "/dev/null", says=option)
+    refused(USAGE, *here, "--specs-from", "/dev/null", says="/dev/null")
+    refused(USAGE, *here, "--specs-from", "/", says="/")
+    refused(USAGE, *here, "--specs-from", "/no/such/file", says="/no/such/file")
     for garbage in ("", ",", "pun,", ",pun", "pun,,window", "puns", "pu", "PUN", "pun window",
                     "pun, window", "all", "kernel"):
         refused(USAGE, *here, "--kinds", garbage, says="--kinds")

@@ -4,7 +4,8 @@
 
 Proves that no property of tests/fuzz/isa_properties.h and no prediction of tests/fuzz/text_model.h
 is missed by inputs made up by chance, and that those inputs reach every answer that
-suture/text.h promises, transactions that are taken back while they are written among them.
+suture/text.h promises, transactions that are taken back while they are written among them; and
+that damaged ELF files and debug files of every kind are read to some end.
 SEED chooses other inputs.
 """
 import os
@@ -22,6 +23,8 @@ TARGETS = {
     'isa': (250000, ['instructions', 'moved']),
     'text': (20000, ['made', 'EINVAL', 'EUCLEAN', 'EOPNOTSUPP', 'EPERM', 'EEXIST', 'EFAULT',
                      'joined', 'taken_back']),
+    'module': (20000, ['opened', 'refused', 'debug', 'symbols', 'extents', 'rows', 'proven',
+                      'dangers']),
 }
 
 

@@ -15,8 +15,9 @@ enum thread_state {
 struct thread {
 	pid_t tid;
 	enum thread_state state;
-	int signal;    /* taken from the thread while it was stopped; given back on resume */
-	bool reported; /* stopped on its way to deliver `signal`: do not borrow */
+	int signal;       /* taken from the thread while it was stopped; given back on resume */
+	bool reported;    /* stopped on its way to deliver `signal`: do not borrow */
+	bool interrupted; /* asked to stop */
 	struct user_regs_struct regs;
 };
 
@@ -30,6 +31,7 @@ struct port {
 	bool stopped;
 	bool realtime;
 	uint64_t stop_start_ns, stop_ns;
+	uint64_t budget_ns; /* that a stop may last; 0: no bound */
 	/* Found once: code of the process itself that a borrowed thread returns through. */
 	uint64_t gadget_syscall;   /* syscall; ret */
 	uint64_t gadget_sigreturn; /* mov $15,%eax; syscall; may be 0 */

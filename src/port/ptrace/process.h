@@ -90,10 +90,24 @@ bool process_gone(const struct port *port);
 uint64_t process_stop_ns(const struct port *port);
 /* Threads at rest; stopped only. */
 size_t process_stopped(const struct port *port);
-/* Why the last stop failed or the process can not be borrowed; one line. */
 /* Built by Go: its threads may run on small stacks of which the runtime knows the end. */
 void process_set_go(struct port *port, bool is_go);
+/* Why the last stop failed or the process can not be borrowed; one line. */
 const char *process_error(const struct port *port);
+
+/*
+ * A bound for each stop, from the first thread interrupted to the last one resumed, in
+ * nanoseconds; 0: none. port_stop gives up, with -ETIMEDOUT, before it would take longer, and
+ * does not begin where it is sure to. What the owner does while all are at rest it estimates and
+ * asks for: process_budget_check.
+ */
+void process_set_budget(struct port *port, uint64_t ns);
+/* -ETIMEDOUT, with a text, if `work_ns`, `thread_ns` for each thread and resuming them do not fit
+ * in what is left. Stopped only. */
+int process_budget_check(struct port *port, uint64_t work_ns, uint64_t thread_ns) port_must_check;
+/* The same before anything is done, if it has more threads than can be stopped and resumed in that
+ * time at the very best. */
+int process_budget_least(struct port *port) port_must_check;
 
 /* ---- threads (stop.c) ---- */
 
@@ -209,6 +223,8 @@ struct process_uprobe {
 	char name[64];   /* of the event in tracefs */
 };
 bool process_uprobes_exist(void);
+/* 0 if tracefs can be written to, else a negative errno. */
+int process_tracefs_works(void);
 /* Count executions of the instruction mapped at `address`, by the threads named and by what they
  * create from now on. Slow (up to a grace period): not while stopped. */
 int process_uprobe_open(struct port *port, const pid_t *tids, size_t count, uint64_t address,

@@ -24,6 +24,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -35,6 +36,9 @@
 #include "internal.h"
 
 enum { PAUSE_MIN_NS = 4000, PAUSE_MAX_NS = 200000 };
+/* What a thread costs: at the least, and to resume it; used for bounds only. */
+enum { STOP_LEAST_NS = 1000, RESUME_NS = 4000, STOP_TYPICAL_NS = 20000 };
+enum { LET_GO_NS = 20000000, LET_GO_ALL_NS = 200000000 };
 enum { ERESTARTNOHAND = 514 }; /* include/linux/errno.h: not for user space */
 /* Not in glibc 2.36's headers under this name in every version. */
 #ifndef PTRACE_EVENT_STOP
@@ -78,6 +82,99 @@ static void restore_priority(struct port *port)
 	if (port->realtime)
 		sched_setscheduler(0, SCHED_OTHER, &param);
 	port->realtime = false;
+}
+
+/* ---- the bound of a stop ---- */
+
+void process_set_budget(struct port *port, uint64_t ns)
+{
+	port->budget_ns = ns;
+}
+
+static uint64_t budget_left(const struct port *port)
+{
+	uint64_t spent = clock_ns() - port->stop_start_ns + port->thread_count * RESUME_NS;
+
+	if (!port->budget_ns)
+		return UINT64_MAX;
+	return spent < port->budget_ns ? port->budget_ns - spent : 0;
+}
+
+/* Nanoseconds as people write them, in one of the forms that --max-pause takes. */
+static const char *duration(char *text, size_t size, uint64_t ns)
+{
+	if (ns < 1000000)
+		snprintf(text, size, "%" PRIu64 "us", (ns + 999) / 1000);
+	else if (ns < 10000000000)
+		snprintf(text, size, "%.3gms", (double)ns / 1e6);
+	else
+		snprintf(text, size, "%.3gs", (double)ns / 1e9);
+	return text;
+}
+
+/* 1, 2 or 5 times a power of ten, not below `ns`: nobody should read more into an estimate. */
+static uint64_t round_figure(uint64_t ns)
+{
+	uint64_t unit = 1000;
+
+	while (unit * 10 <= ns)
+		unit *= 10;
+	return ns <= unit       ? unit
+	       : ns <= 2 * unit ? 2 * unit
+	       : ns <= 5 * unit ? 5 * unit
+	                        : 10 * unit;
+}
+
+/* `work_ns`: besides stopping all `threads` and letting them go. */
+static int over_budget(struct port *port, size_t threads, uint64_t work_ns)
+{
+	uint64_t spent = port->stop_start_ns ? clock_ns() - port->stop_start_ns : 0;
+	uint64_t needed = threads * STOP_TYPICAL_NS + 2 * work_ns + 1000000;
+	char bound[24], took[24], enough[24];
+	size_t at_rest = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++)
+		at_rest += port->threads[i].state == THREAD_STOPPED;
+	if (needed < 2 * spent)
+		needed = 2 * spent;
+	port_error(
+	        port,
+	        "process %d can not be stopped for no longer than %s: %zu of its %zu threads were "
+	        "at rest after %s; it runs on as it was; --max-pause %s should do",
+	        port->pid, duration(bound, sizeof(bound), port->budget_ns), at_rest, threads,
+	        duration(took, sizeof(took), spent),
+	        duration(enough, sizeof(enough), round_figure(needed)));
+	return -ETIMEDOUT;
+}
+
+int process_budget_check(struct port *port, uint64_t work_ns, uint64_t thread_ns)
+{
+	uint64_t needed = work_ns + thread_ns * port->thread_count;
+
+	return budget_left(port) < needed ? over_budget(port, port->thread_count, needed) : 0;
+}
+
+static int budget_least(struct port *port, size_t threads)
+{
+	if (!port->budget_ns || threads * STOP_LEAST_NS <= port->budget_ns)
+		return 0;
+	return over_budget(port, threads, 0);
+}
+
+int process_budget_least(struct port *port)
+{
+	pid_t *tids;
+	size_t count;
+	int rc;
+
+	if (!port->budget_ns)
+		return 0;
+	rc = process_tasks(port->pid, &tids, &count);
+	if (rc)
+		return rc;
+	free(tids);
+	port->stop_start_ns = 0;
+	return budget_least(port, count);
 }
 
 static bool in_system_call(const struct user_regs_struct *regs)
@@ -177,6 +274,24 @@ static int seize(struct port *port, pid_t tid, uintptr_t options)
 	return -EPERM;
 }
 
+/* From here on the target stands still, thread by thread. */
+static int interrupt_from(struct port *port, size_t first)
+{
+	int rc = budget_least(port, port->thread_count);
+
+	if (rc)
+		return rc; /* do not even begin */
+	if (!port->stop_start_ns)
+		port->stop_start_ns = clock_ns();
+	for (size_t i = first; i < port->thread_count; i++) {
+		if (!budget_left(port))
+			return over_budget(port, port->thread_count, 0);
+		port->threads[i].interrupted = true;
+		ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL);
+	}
+	return 0;
+}
+
 /* Seize and interrupt what is new; returns the number of new threads. */
 static int seize_new(struct port *port)
 {
@@ -196,11 +311,8 @@ static int seize_new(struct port *port)
 	free(tids);
 	if (rc < 0)
 		return rc;
-	if (!port->stop_start_ns)
-		port->stop_start_ns = clock_ns();
-	for (size_t i = first; i < port->thread_count; i++)
-		ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL);
-	return (int)(port->thread_count - first);
+	rc = interrupt_from(port, first);
+	return rc ? rc : (int)(port->thread_count - first);
 }
 
 /* A leader that ends before its threads never stops, and is not reported until they have ended. */
@@ -239,9 +351,13 @@ static int wait_all(struct port *port, uint64_t end_ns)
 			rc = thread_stopped(thread, status);
 			if (rc)
 				return rc;
+			if (!budget_left(port))
+				return over_budget(port, port->thread_count, 0);
 		}
 		if (!running)
 			return 0;
+		if (!budget_left(port))
+			return over_budget(port, port->thread_count, 0);
 		if (clock_ns() >= end_ns) {
 			port_error(port, "%zu of %zu threads of process %d did not stop in time",
 			           running, port->thread_count, port->pid);
@@ -277,6 +393,8 @@ int port_stop(struct port *port, uint64_t deadline_ns)
 	end_ns = clock_ns() + deadline_ns;
 	/* Threads that an earlier, failed try left traced are still in the list; the kernel has let
 	 * go of them if the thread that traced them has ended. */
+	if (port->thread_count)
+		port->stop_start_ns = clock_ns();
 	for (size_t i = 0; i < port->thread_count; i++)
 		if (ptrace(PTRACE_INTERRUPT, port->threads[i].tid, NULL, NULL))
 			port->threads[i].state = THREAD_GONE;
@@ -307,25 +425,6 @@ void thread_resume(struct thread *thread)
 	thread->state = THREAD_GONE;
 }
 
-void port_resume(struct port *port)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < port->thread_count; i++) {
-		/* One that never stopped can not be detached now: it is interrupted again by the
-		 * next try, or let go by the kernel when the tracing thread ends. */
-		if (port->threads[i].state == THREAD_SEIZED)
-			port->threads[kept++] = port->threads[i];
-		else
-			thread_resume(&port->threads[i]);
-	}
-	port->thread_count = kept;
-	if (port->stop_start_ns)
-		port->stop_ns = clock_ns() - port->stop_start_ns;
-	port->stopped = false;
-	restore_priority(port);
-}
-
 int thread_wait(pid_t tid, uint64_t deadline_ns, int *status)
 {
 	uint64_t start_ns = clock_ns(), end_ns = start_ns + deadline_ns;
@@ -341,6 +440,84 @@ int thread_wait(pid_t tid, uint64_t deadline_ns, int *status)
 			return -ETIMEDOUT;
 		port_pause(NULL, next_pause(start_ns));
 	}
+}
+
+/* Let those go that have come to rest since they were asked to. Returns how many have not. */
+static size_t resume_late(struct port *port)
+{
+	size_t late = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++) {
+		struct thread *thread = &port->threads[i];
+		int status;
+		pid_t got;
+
+		if (thread->state != THREAD_SEIZED || !thread->interrupted)
+			continue;
+		got = waitpid(thread->tid, &status, __WALL | WNOHANG);
+		late += got == 0;
+		if (got == thread->tid && !thread_stopped(thread, status))
+			thread_resume(thread);
+		else if (got)
+			thread->state = THREAD_GONE;
+	}
+	return late;
+}
+
+/*
+ * What a stop that was given up has left traced. Those that were asked to stop come to rest sooner
+ * or later, and would stand still until the next try. Those that were not would stop at their next
+ * clone; detaching needs a thread at rest, so each is brought there alone, and is away for
+ * microseconds. One that does not come to rest (the parent of a vfork) stays in the list.
+ */
+static void let_go(struct port *port)
+{
+	uint64_t start_ns = clock_ns();
+
+	while (resume_late(port) && clock_ns() - start_ns < LET_GO_NS)
+		port_pause(port, next_pause(start_ns));
+	for (size_t i = 0; i < port->thread_count && clock_ns() - start_ns < LET_GO_ALL_NS; i++) {
+		struct thread *thread = &port->threads[i];
+		int status, rc;
+
+		if (thread->state != THREAD_SEIZED || thread->interrupted)
+			continue;
+		thread->interrupted = true;
+		if (ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL)) {
+			thread->state = THREAD_GONE;
+			continue;
+		}
+		rc = thread_wait(thread->tid, LET_GO_NS, &status);
+		if (!rc && !thread_stopped(thread, status))
+			thread_resume(thread);
+		else if (rc != -ETIMEDOUT)
+			thread->state = THREAD_GONE;
+	}
+	(void)resume_late(port);
+	drop_gone(port);
+}
+
+void port_resume(struct port *port)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < port->thread_count; i++) {
+		/* One that never stopped can not be detached now: it is interrupted again by the
+		 * next try, or let go by the kernel when the tracing thread ends. */
+		if (port->threads[i].state == THREAD_SEIZED)
+			port->threads[kept++] = port->threads[i];
+		else
+			thread_resume(&port->threads[i]);
+	}
+	port->thread_count = kept;
+	if (port->budget_ns)
+		(void)resume_late(port); /* most have come to rest by now */
+	if (port->stop_start_ns)
+		port->stop_ns = clock_ns() - port->stop_start_ns;
+	port->stopped = false;
+	restore_priority(port);
+	if (port->budget_ns && kept)
+		let_go(port);
 }
 
 int thread_stop(struct port *port, pid_t tid, uint64_t deadline_ns, struct thread *thread)
