@@ -10,7 +10,8 @@ UNIT_SRC   := $(sort $(wildcard tests/unit/*.c))
 UNIT       := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
 VICTIM_SRC := $(sort $(wildcard tests/victims/*.c))
 VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%) \
-              $(addprefix $(B)/tests/victims/,sums-musl tiny32 many)
+              $(addprefix $(B)/tests/victims/,sums-musl tiny32 many sums-go sums-rust \
+                Sums.class throwing libplugin.so sums-stripped sums-chroot sums-lld)
 PRELOAD    := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
 FUZZERS    := isa text
 FUZZ       := $(patsubst %,$(B)/tests/fuzz/%,isa text module)
@@ -95,6 +96,41 @@ $(B)/tests/victims/twins: tests/victims/twins/other.c
 $(B)/tests/victims/sums-musl: tests/victims/sums.c tests/victims/victim.h tests/tests.mk
 	@mkdir -p $(@D)
 	musl-gcc $(VICTIM_CC) -static -no-pie $< -o $@
+
+# Against musl's dynamic loader: a libc that is not the one outside.
+$(B)/tests/victims/sums-chroot: tests/victims/sums.c tests/victims/victim.h tests/tests.mk
+	@mkdir -p $(@D)
+	musl-gcc $(VICTIM_CC) -fPIE -pie $< -o $@
+
+$(B)/tests/victims/sums-stripped: $(B)/tests/victims/sums
+	strip -s -o $@ $<
+
+# Its text begins inside a page.
+$(B)/tests/victims/sums-lld: tests/victims/sums.c tests/victims/victim.h tests/tests.mk
+	@mkdir -p $(@D)
+	$(CC) $(VICTIM_CC) -fuse-ld=lld $< -o $@ -lpthread
+
+# Other languages.
+$(B)/tests/victims/sums-go: tests/victims/sums.go
+	@mkdir -p $(@D)
+	GOCACHE=$(abspath $(B))/go GO111MODULE=off CGO_ENABLED=0 go build -o $@ $<
+
+$(B)/tests/victims/sums-rust: tests/victims/sums.rs
+	@mkdir -p $(@D)
+	MAKEFLAGS= rustc -O -g --edition 2021 $< -o $@
+
+# The runtime has the compiler in it, without a command for it.
+$(B)/tests/victims/Sums.class: tests/victims/Sums.java
+	@mkdir -p $(@D)
+	java -m jdk.compiler/com.sun.tools.javac.Main -d $(@D) $<
+
+$(B)/tests/victims/throwing: tests/victims/throwing.cc
+	@mkdir -p $(@D)
+	g++ -O2 -g -Wall -Wextra -std=c++17 $< -o $@ -lpthread
+
+$(B)/tests/victims/libplugin.so: tests/victims/plugin/sum.c tests/tests.mk
+	@mkdir -p $(@D)
+	$(CC) $(VICTIM_CC) -shared -fPIC $< -o $@
 
 # A 32-bit program without a 32-bit C library.
 $(B)/tests/victims/tiny32: tests/victims/tiny32.s tests/tests.mk

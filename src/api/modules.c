@@ -35,6 +35,10 @@ int target_load_modules(struct suture_target *t)
 	if (rc)
 		return target_fail(t, rc, "can not read the mappings of process %d: %s", t->pid,
 		                   strerror(-rc));
+	if (!maps.count) {
+		process_maps_free(&maps);
+		return target_fail(t, -ESRCH, "process %d has ended", t->pid);
+	}
 	t->modules = calloc(maps.count + 1, sizeof(*t->modules));
 	for (size_t i = 0; t->modules && i < maps.count; i++) {
 		const struct process_mapping *m = &maps.list[i];

@@ -175,9 +175,13 @@ int wait_alone(pid_t pid, uint64_t deadline_ns, char *error, size_t error_size)
 
 static int restore_steps(struct restore *r, struct port *port)
 {
-	int rc = wait_alone(process_pid(port), r->deadline_ns, r->error, sizeof(r->error));
+	/* Nobody can be in what nothing leads to: no stop, which may be what has just failed. */
+	bool unmap_only = r->untouched && patch_count(port, r->registry) == 0;
+	int rc = unmap_only ? 0
+	                    : wait_alone(process_pid(port), r->deadline_ns, r->error,
+	                                 sizeof(r->error));
 
-	if (!rc && !r->untouched)
+	if (!rc && !unmap_only)
 		rc = restore_text(r, port);
 	if (!rc)
 		rc = port_unmap_exec(port);

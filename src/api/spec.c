@@ -209,6 +209,9 @@ static int resolve(struct suture_target *t, const struct request *r, uint32_t sp
 	}
 	if (rc)
 		return rc;
+	/* -ESRCH: its memory has gone, it itself is about to. */
+	if (unreadable == -ESRCH || (unreadable && process_ended(process_member(t->pid))))
+		return target_fail(t, -ESRCH, "process %d has ended", t->pid);
 	if (!module_found)
 		return target_fail(t, -ENOENT, "process %d maps no file named '%s'", t->pid,
 		                   r->module);

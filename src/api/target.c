@@ -195,6 +195,16 @@ static void close_uprobes(struct suture_target *t)
 	}
 }
 
+static const char *uprobe_error(int rc)
+{
+	enum { ENOTSUPP = 524 }; /* include/linux/errno.h: not for user space */
+
+	return rc == -ENOTSUPP ? "it can not execute this instruction elsewhere"
+	       : rc == -EPERM  ? "not permitted (needs CAP_PERFMON)"
+	       : rc == -EACCES ? "no access (needs CAP_PERFMON)"
+	                       : strerror(-rc);
+}
+
 static void open_uprobes_for(struct suture_target *t, const pid_t *tids, size_t count)
 {
 	for (size_t i = 0; i < t->site_count; i++) {
@@ -209,9 +219,8 @@ static void open_uprobes_for(struct suture_target *t, const pid_t *tids, size_t 
 		rc = process_uprobe_open(t->port, tids, count, site->address, &site->uprobe);
 		if (rc)
 			site_refuse(site, -EOPNOTSUPP,
-			            "no jump fits there, and the kernel refuses a uprobe: %s%s",
-			            strerror(-rc),
-			            rc == -EPERM || rc == -EACCES ? " (needs CAP_PERFMON)" : "");
+			            "no jump fits there, and the kernel refuses a uprobe: %s",
+			            uprobe_error(rc));
 	}
 }
 
@@ -378,10 +387,15 @@ static int map_memory(struct suture_target *t)
 static void unmap(struct suture_target *t)
 {
 	struct restore r = restore_of(t);
+	int rc = 0;
 
 	r.untouched = !t->written;
 	if (t->shared.inode && t->registry)
-		(void)restore_family(&r);
+		rc = restore_family(&r);
+	if (rc)
+		snprintf(t->error + strlen(t->error), sizeof(t->error) - strlen(t->error),
+		         "; memory of ours is still mapped, unused, since %s: suture revert -p %d",
+		         r.error[0] ? r.error : strerror(-rc), t->pid);
 	(void)!process_shared_close_leftovers(t->port);
 	process_shared_release(t->port);
 	t->shared = (struct process_shared){0};

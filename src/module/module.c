@@ -7,6 +7,7 @@
 
 #include "module/internal.h"
 
+enum { MAPPED_PAGE = 4096 };
 enum { NT_GO_BUILD_ID = 4 }; /* note "Go": cmd/link's own, not in elf.h */
 
 static int compare_segments(const void *a, const void *b)
@@ -255,9 +256,11 @@ int module_offset_to_vaddr(const struct module *module, uint64_t offset, uint64_
 {
 	for (size_t i = 0; i < module->segment_count; i++) {
 		const struct segment *segment = &module->segments[i];
+		/* Whole pages are mapped, and a segment may begin inside its first. */
+		uint64_t before = segment->offset % MAPPED_PAGE;
 
-		if ((segment->flags & PF_X) && offset >= segment->offset &&
-		    offset - segment->offset < segment->file_size) {
+		if ((segment->flags & PF_X) && offset >= segment->offset - before &&
+		    offset - (segment->offset - before) < segment->file_size + before) {
 			*vaddr = segment->vaddr + (offset - segment->offset);
 			return 0;
 		}

@@ -38,7 +38,10 @@ bool module_is_go(const struct module *module);
 /* True for ET_EXEC, whose addresses are absolute (bias 0). */
 bool module_is_fixed(const struct module *module);
 
-/* ELF address of a byte of the file that lies in an executable PT_LOAD, and back; or -ENOENT. */
+/*
+ * ELF address of a byte of the file that lies in an executable PT_LOAD, and back; or -ENOENT. What
+ * precedes a segment in its first page is mapped with it, and has an address too.
+ */
 int module_offset_to_vaddr(const struct module *module, uint64_t offset, uint64_t *vaddr);
 int module_vaddr_to_offset(const struct module *module, uint64_t vaddr, uint64_t *offset);
 

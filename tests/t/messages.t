@@ -24,7 +24,7 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 NOBODY = 65534
 SHIM = os.path.join(t.BUILD, 'tests/stopat.so')
 CAPITALS = ('FILE REASON PID NAME OPTION TEXT COMMAND SPEC MODULE ADDRESS N LIST HOW WHY '
-            'DURATION').split()
+            'DURATION X').split()
 place = t.scratch()
 os.chmod(place, 0o755)
 tool = os.path.join(place, 'suture')
@@ -611,7 +611,7 @@ def _():
     return unwilling('crowd', 'vfork', env=['crowd:crowd_sum'])
 
 
-def waits(threads):
+def waits(threads, *options):
     """A thread that waits for the end of a child, as in vfork, that has memory of its own."""
     path = compiled('waits%d' % threads, '#define _GNU_SOURCE\n#include <sched.h>\n'
                     '#include <signal.h>\n#include <pthread.h>\n#include <sys/prctl.h>\n'
@@ -624,12 +624,16 @@ def waits(threads):
                     'if (!syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0)) {\n'
                     'prctl(PR_SET_PDEATHSIG, SIGKILL); for (;;) pause(); } return idle(1); }'
                     % threads)
-    return unwilling(path, env=['--kinds', 'pun,window', 'idle'],
+    return unwilling(path, env=['--kinds', 'pun,window', 'idle', *options],
                      then=lambda victim: t.until(lambda: t.state(victim.pid) == 'D'))
 
 
-CASES['no thread of process PID could be borrowed to map memory'] = lambda: waits(1)
-CASES['N of N threads of process PID did not stop in time'] = lambda: waits(2)
+CASES['no thread of process PID could be borrowed to map memory (it is in state X)'] = \
+    lambda: waits(1)
+CASES['N of N threads of process PID did not stop in time: thread N, in state X'] = \
+    lambda: waits(2)
+CASES['process PID can not be stopped for no longer than DURATION: thread N, in state X, did not '
+      'come to rest; it runs on as it was'] = lambda: waits(2, '--max-pause', '20ms')
 
 
 CASES['process PID can not be stopped for no longer than DURATION: N of its N threads were at rest '

@@ -10,18 +10,28 @@
  *   spawn      4 threads call posix_spawn() for good
  *   leaderless the main thread has ended, others run on
  *   forks      forks children for good that compute and exit; keeps 3 of them at a time
+ *   share      another process, not a thread, computes in the same memory until it is killed; its
+ *              number follows `ready`
+ *   fault      a thread is in read() into a page that nobody fills in, others run on; `fill` does
+ *   uring      2 threads run; the kernel keeps threads of its own in the process
+ *   plain      2 threads run; `exec` makes it another program, this one with the mode `leaderless`
  *   family     `fork K N`: K children, each calls crowd_sum N times (answers `done WRONG`) and
  *              lives on; `again N`: each of them N times more; `bye`: ends them
  *
- * All but `family` say `ready` and then answer `state` with `state WRONG ROUNDS` and `quit`.
+ * All but `family` say `ready` and then answer `state` with `state WRONG ROUNDS` and `quit`; for
+ * `stick PATH` a new thread calls stat(PATH).
  * Calls of crowd_idle do not happen. WRONG counts wrong results, calls that failed, children
  * that died or found something wrong, and system calls that returned early.
  */
 #include <fcntl.h>
+#include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <spawn.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include "victim.h"
@@ -84,7 +94,7 @@ static void *brief(void *arg)
 	return arg;
 }
 
-static void start(void *(*run)(void *), unsigned n)
+static void start_all(void *(*run)(void *), void *arg, unsigned n)
 {
 	pthread_attr_t attr;
 
@@ -94,11 +104,16 @@ static void start(void *(*run)(void *), unsigned n)
 	while (n--) {
 		pthread_t thread;
 
-		if (pthread_create(&thread, &attr, run, NULL)) {
+		if (pthread_create(&thread, &attr, run, arg)) {
 			perror("pthread_create");
 			exit(2);
 		}
 	}
+}
+
+static void start(void *(*run)(void *), unsigned n)
+{
+	start_all(run, NULL, n);
 }
 
 static void *create_and_join(void *arg)
@@ -135,18 +150,89 @@ static void *spawn_for_good(void *arg)
 	return NULL;
 }
 
+static int compute_for_good(void *arg)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	spin(arg);
+	return 0;
+}
+
+/* In our memory, with our descriptors, but a process of its own. */
+static pid_t share(void)
+{
+	enum { STACK = 64 * 1024 };
+	char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (stack == MAP_FAILED)
+		return -1;
+	return clone(compute_for_good, stack + STACK, CLONE_VM | CLONE_FILES | SIGCHLD, NULL);
+}
+
+static void *stuck(void *path)
+{
+	struct stat st;
+
+	(void)!stat(path, &st);
+	spin(NULL);
+	return NULL;
+}
+
+static int faults = -1;
+static char *missing; /* a page */
+
+static bool make_missing(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register range = {.range.len = 4096, .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	missing = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	range.range.start = (uintptr_t)missing;
+	return faults >= 0 && missing != MAP_FAILED && ioctl(faults, UFFDIO_API, &api) == 0 &&
+	       ioctl(faults, UFFDIO_REGISTER, &range) == 0;
+}
+
+static void fill(void)
+{
+	struct uffdio_zeropage page = {.range = {(uintptr_t)missing, 4096}};
+
+	bad(ioctl(faults, UFFDIO_ZEROPAGE, &page) != 0);
+}
+
+static void *fault(void *arg)
+{
+	int zero = open("/dev/urandom", O_RDONLY);
+
+	bad(read(zero, missing, 8) != 8); /* the kernel faults, in the middle of a system call */
+	spin(arg);
+	return NULL;
+}
+
+/* Polls for requests to come, for an hour. */
+static bool make_uring(void)
+{
+	struct io_uring_params params = {.flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 3600000};
+
+	return syscall(SYS_io_uring_setup, 4, &params) >= 0;
+}
+
 static void *obey(void *arg)
 {
-	char line[64];
+	char line[256];
 
-	(void)arg;
-	victim_say("ready");
+	victim_say("ready%s", arg ? (char *)arg : "");
 	while (victim_line(line, sizeof line)) {
 		if (!strcmp(line, "state"))
 			victim_say("state %lu %lu",
 			           __atomic_load_n(&crowd->wrong, __ATOMIC_RELAXED) +
 			                   victim_state.wrong,
 			           __atomic_load_n(&crowd->rounds, __ATOMIC_RELAXED));
+		else if (!strncmp(line, "stick ", 6))
+			start_all(stuck, strdup(line + 6), 1);
+		else if (!strcmp(line, "fill"))
+			fill();
+		else if (!strcmp(line, "exec"))
+			execl("/proc/self/exe", "crowd", "leaderless", NULL);
 		else if (!strcmp(line, "quit"))
 			break;
 	}
@@ -284,6 +370,22 @@ int main(int argc, char **argv)
 		fork_for_good();
 	} else if (!strcmp(mode, "family")) {
 		family();
+	} else if (!strcmp(mode, "share")) {
+		char number[16];
+
+		snprintf(number, sizeof number, " %d", (int)share());
+		start(spin, 1);
+		obey(number);
+	} else if (!strcmp(mode, "fault") && make_missing()) {
+		start(spin, 2);
+		start(fault, 1);
+		obey(NULL);
+	} else if (!strcmp(mode, "uring") && make_uring()) {
+		start(spin, 2);
+		obey(NULL);
+	} else if (!strcmp(mode, "plain")) {
+		start(spin, 2);
+		obey(NULL);
 	}
 	return 2;
 }

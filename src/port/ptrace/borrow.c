@@ -409,8 +409,12 @@ int borrow_thread(struct port *port, struct borrowed *b)
 		port_error(port, "process %d is gone", port->pid);
 		rc = -ESRCH;
 	} else if (rc) {
-		port_error(port, "no thread of process %d could be borrowed to map memory",
-		           port->pid);
+		char state = process_state(process_member(port->pid));
+
+		port_error(port,
+		           "no thread of process %d could be borrowed to map memory (it is in "
+		           "state %c)",
+		           port->pid, state ? state : '?');
 		rc = -ETIMEDOUT;
 	}
 	return rc;

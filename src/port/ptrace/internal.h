@@ -57,10 +57,12 @@ int thread_rseq(const struct thread *thread, struct process_rseq *out) port_must
 int thread_wait(pid_t tid, uint64_t deadline_ns, int *status) port_must_check;
 
 /* memory.c: is there a word on the stack, from the stack pointer up, that points into the ranges?
- * `words` has room for STACK_SCAN_PIECE bytes. 0, 1, or -ESRCH. */
+ * `stack_end`: where the stack ends, 0 if only its mapping tells. `words` has room for
+ * STACK_SCAN_PIECE bytes. 0, 1, or -ESRCH. */
 enum { STACK_SCAN_PIECE = 64 << 10 };
 int stack_points_into(const struct thread *thread, const struct process_maps *maps,
-                      const struct port_range *ranges, size_t n, uint64_t *words);
+                      uint64_t stack_end, const struct port_range *ranges, size_t n,
+                      uint64_t *words);
 
 /*
  * borrow.c: a thread that makes system calls for us.

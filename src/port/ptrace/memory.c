@@ -152,7 +152,8 @@ static bool in_ranges(const struct port_range *ranges, size_t n, uint64_t addres
 enum { STACK_SCAN_MAX = 8 << 20 };
 
 int stack_points_into(const struct thread *thread, const struct process_maps *maps,
-                      const struct port_range *ranges, size_t n, uint64_t *words)
+                      uint64_t stack_end, const struct port_range *ranges, size_t n,
+                      uint64_t *words)
 {
 	uint64_t address = thread->regs.rsp & ~7ull;
 	const struct process_mapping *stack = process_maps_find(maps, address);
@@ -162,7 +163,8 @@ int stack_points_into(const struct thread *thread, const struct process_maps *ma
 		return 0; /* no stack, nothing to return to */
 	/* The red zone is below the stack pointer and may hold saved values too. */
 	address = address - 128 > stack->start ? address - 128 : stack->start;
-	end = stack->end - address > STACK_SCAN_MAX ? address + STACK_SCAN_MAX : stack->end;
+	end = stack_end && stack_end < stack->end ? stack_end : stack->end;
+	end = end - address > STACK_SCAN_MAX ? address + STACK_SCAN_MAX : end;
 	while (address < end) {
 		size_t size = end - address < STACK_SCAN_PIECE ? end - address : STACK_SCAN_PIECE;
 		ssize_t got = process_vm_readv(thread->tid, &(struct iovec){words, size}, 1,
@@ -177,6 +179,30 @@ int stack_points_into(const struct thread *thread, const struct process_maps *ma
 		address += (uint64_t)got;
 	}
 	return 0;
+}
+
+/*
+ * Go's stacks lie side by side in its heap, those on which signals were handled among them: beyond
+ * the thread's own there are frames that nobody returns to any more, and they may stay for ever.
+ * Its end is what the runtime says, if that is a stack that the runtime made itself: a power of
+ * two, aligned, and around the stack pointer. (Of stacks that C made it knows no true end, and in
+ * the first instructions of a signal handler it still tells of the stack that was interrupted.) 0:
+ * not known.
+ */
+static uint64_t go_stack_end(struct port *port, const struct thread *thread)
+{
+	enum { SMALLEST = 2048 };
+	uint64_t g, bounds[2], size;
+
+	if (port_read(port, thread->regs.fs_base - 8, &g, sizeof(g)) ||
+	    port_read(port, g, bounds, sizeof(bounds)) || bounds[0] >= bounds[1])
+		return 0;
+	size = bounds[1] - bounds[0];
+	if (size < SMALLEST || (size & (size - 1)) || bounds[0] % SMALLEST)
+		return 0;
+	if (thread->regs.rsp <= bounds[0] || thread->regs.rsp > bounds[1])
+		return 0;
+	return bounds[1];
 }
 
 static int scan_stacks(struct port *port, const struct port_range *ranges, size_t n,
@@ -194,7 +220,9 @@ static int scan_stacks(struct port *port, const struct port_range *ranges, size_
 			rc = process_maps_read(process_member(port->pid), &port->maps);
 		}
 		if (!rc)
-			rc = stack_points_into(thread, &port->maps, ranges, n, words);
+			rc = stack_points_into(thread, &port->maps,
+			                       port->is_go ? go_stack_end(port, thread) : 0, ranges,
+			                       n, words);
 		if (rc < 0)
 			return rc;
 		inside += rc;
@@ -256,17 +284,23 @@ int thread_rseq(const struct thread *thread, struct process_rseq *out)
 
 int process_rseq(struct port *port, struct process_rseq *out)
 {
+	bool found = false;
+
 	for (size_t i = 0; i < port->thread_count; i++) {
 		struct process_rseq own;
 
-		if (thread_rseq(&port->threads[i], &own))
+		if (thread_rseq(&port->threads[i], &own)) {
+			if (process_kernel_worker(port->threads[i].tid))
+				continue; /* executes nothing */
 			return -ENOTSUP;
-		if (i == 0)
+		}
+		if (!found)
 			*out = own;
 		else if (own.offset != out->offset || own.signature != out->signature)
 			return -ENOTSUP;
+		found = true;
 	}
-	return port->thread_count ? 0 : -ENOTSUP;
+	return found ? 0 : -ENOTSUP;
 }
 
 /*

@@ -283,6 +283,29 @@ bool process_ended(pid_t tid)
 	return !state || state == 'Z' || state == 'X';
 }
 
+/* proc(5): the name in parentheses, then state, ppid, pgrp, session, tty_nr, tpgid, flags. Each
+ * flag has meant other things in other releases, and a program may choose any name; not both. */
+bool process_kernel_worker(pid_t tid)
+{
+	enum { PF_IO_WORKER = 0x10, PF_USER_WORKER = 0x4000 }; /* include/linux/sched.h */
+	char path[64], *text, *name, *after;
+	unsigned long flags = 0;
+	size_t length;
+	bool worker;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	if (read_all(path, &text, &length))
+		return false;
+	name = strchr(text, '(');
+	after = strrchr(text, ')');
+	if (!name || !after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
+		flags = 0;
+	worker = ((flags & PF_IO_WORKER) && !strncmp(name, "(iou-", 5)) ||
+	         ((flags & PF_USER_WORKER) && !strncmp(name, "(vhost-", 7));
+	free(text);
+	return worker;
+}
+
 pid_t process_member(pid_t pid)
 {
 	pid_t *tids, member = pid;

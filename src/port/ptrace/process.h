@@ -56,6 +56,9 @@ int process_start_time(pid_t pid, uint64_t *ticks);
 char process_state(pid_t tid);
 /* Gone, or a zombie. */
 bool process_ended(pid_t tid);
+/* A thread of the process that the kernel made for itself and that never executes the process's
+ * code: of io_uring (Linux 5.12) or vhost (6.4). Depending on the release it can not be traced. */
+bool process_kernel_worker(pid_t tid);
 /* Command name for messages; "?" if unknown. */
 void process_name(pid_t pid, char *name, size_t size);
 

@@ -101,10 +101,18 @@ void process_set_go(struct port *port, bool is_go)
 	port->is_go = is_go;
 }
 
-/* Result of a call as an errno; -EIO for what can not have happened. */
 static int call_error(const struct remote_call *call)
 {
 	return call->result < 0 ? (int)call->result : 0;
+}
+
+/* What the process may not do, by its limits or the rules it is under, is no failure of ours. An
+ * address that has been taken is the caller's to choose anew. */
+static int refusal_of(int rc)
+{
+	return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EAGAIN || rc == -EACCES
+	               ? -EPERM
+	               : rc;
 }
 
 static void identify(struct port *port, const struct stat *st)
@@ -126,7 +134,7 @@ static int open_memfd(struct port *port, int remote_fd)
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", process_member(port->pid), remote_fd);
 	port->shared_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (port->shared_fd < 0 || fstat(port->shared_fd, &st))
-		return -errno;
+		return errno == ENOENT ? -ESRCH : -errno;
 	port->shared.device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
 	port->shared.inode = st.st_ino;
 	return 0;
@@ -174,7 +182,7 @@ int process_shared_create(struct port *port, uint64_t file_size, struct process_
 	if (rc) {
 		port_error(port, "process %d could not make shared memory: %s", port->pid,
 		           strerror(-rc));
-		return rc;
+		return refusal_of(rc);
 	}
 	port->shared_remote_fd = (int)call.result;
 	rc = open_memfd(port, port->shared_remote_fd);
@@ -243,7 +251,7 @@ int process_shared_map(struct port *port)
 	if (rc)
 		port_error(port, "process %d could not map shared memory: %s", port->pid,
 		           strerror(-rc));
-	return rc;
+	return refusal_of(rc);
 }
 
 int port_map_exec(struct port *port, const struct port_pages *pages, size_t n)
@@ -272,6 +280,7 @@ int port_map_exec(struct port *port, const struct port_pages *pages, size_t n)
 			if (rc)
 				port_error(port, "process %d could not map trampolines: %s",
 				           port->pid, strerror(-rc));
+			rc = refusal_of(rc);
 		}
 		if (at + ROUND > n && !rc)
 			rc = close_remote(port, &b);

@@ -125,14 +125,50 @@ static uint64_t round_figure(uint64_t ns)
 	                        : 10 * unit;
 }
 
+/* One of those that do not come to rest, rather one in state D (in an uninterruptible wait,
+ * proc(5)); 0: there is none. */
+static pid_t who_is_late(const struct port *port, char *state)
+{
+	enum { LOOKS = 64 }; /* they all wait for us */
+	pid_t tid = 0;
+
+	*state = 0;
+	for (size_t i = 0, looks = 0; i < port->thread_count && looks < LOOKS && *state != 'D';
+	     i++) {
+		char now;
+
+		if (port->threads[i].state != THREAD_SEIZED)
+			continue;
+		looks++;
+		now = process_state(port->threads[i].tid);
+		if (!*state || *state == 't' || now == 'D') {
+			tid = port->threads[i].tid;
+			*state = now;
+		}
+	}
+	return tid;
+}
+
 /* `work_ns`: besides stopping all `threads` and letting them go. */
 static int over_budget(struct port *port, size_t threads, uint64_t work_ns)
 {
 	uint64_t spent = port->stop_start_ns ? clock_ns() - port->stop_start_ns : 0;
 	uint64_t needed = threads * STOP_TYPICAL_NS + 2 * work_ns + 1000000;
 	char bound[24], took[24], enough[24];
-	size_t at_rest = 0;
+	size_t at_rest = 0, late = 0;
+	char state;
+	pid_t tid = who_is_late(port, &state);
 
+	for (size_t i = 0; i < port->thread_count; i++)
+		late += port->threads[i].state == THREAD_SEIZED;
+	/* More time would not help with one that waits in the kernel, or is the only one. */
+	if (tid && (late == 1 || (state != 'R' && state != 't'))) {
+		port_error(port,
+		           "process %d can not be stopped for no longer than %s: thread %d, in "
+		           "state %c, did not come to rest; it runs on as it was",
+		           port->pid, duration(bound, sizeof(bound), port->budget_ns), tid, state);
+		return -ETIMEDOUT;
+	}
 	for (size_t i = 0; i < port->thread_count; i++)
 		at_rest += port->threads[i].state == THREAD_STOPPED;
 	if (needed < 2 * spent)
@@ -268,8 +304,8 @@ static int seize(struct port *port, pid_t tid, uintptr_t options)
 		           (int)tracer);
 		return -EPERM;
 	}
-	if (process_ended(tid))
-		return 0; /* a zombie can not be seized, and need not be */
+	if (process_ended(tid) || process_kernel_worker(tid))
+		return 0; /* can not be seized, and need not be */
 	port_error(port, "not permitted to trace thread %d of process %d", tid, port->pid);
 	return -EPERM;
 }
@@ -321,6 +357,19 @@ static bool leader_ended(const struct port *port, pid_t tid)
 	return tid == port->pid && process_member(tid) != tid;
 }
 
+static int too_late(struct port *port, size_t running)
+{
+	char state;
+	pid_t tid = who_is_late(port, &state);
+
+	port_error(port,
+	           "%zu of %zu threads of process %d did not stop in time: %sthread %d, in state "
+	           "%c",
+	           running, port->thread_count, port->pid, running > 1 ? "for one " : "", tid,
+	           state ? state : '?');
+	return -ETIMEDOUT;
+}
+
 /* Collect stops until all known threads are at rest or gone. */
 static int wait_all(struct port *port, uint64_t end_ns)
 {
@@ -338,7 +387,7 @@ static int wait_all(struct port *port, uint64_t end_ns)
 				continue;
 			got = waitpid(thread->tid, &status, __WALL | WNOHANG);
 			if (got == 0 && next_pause(start_ns) == PAUSE_MAX_NS &&
-			    leader_ended(port, thread->tid))
+			    (leader_ended(port, thread->tid) || process_kernel_worker(thread->tid)))
 				got = -1;
 			if (got == 0) {
 				running++;
@@ -358,11 +407,8 @@ static int wait_all(struct port *port, uint64_t end_ns)
 			return 0;
 		if (!budget_left(port))
 			return over_budget(port, port->thread_count, 0);
-		if (clock_ns() >= end_ns) {
-			port_error(port, "%zu of %zu threads of process %d did not stop in time",
-			           running, port->thread_count, port->pid);
-			return -ETIMEDOUT;
-		}
+		if (clock_ns() >= end_ns)
+			return too_late(port, running);
 		port_pause(port, next_pause(start_ns));
 	}
 }

@@ -74,7 +74,7 @@ static int look_at(pid_t pid, pid_t tid, const struct process_maps *maps,
 	out->asleep++;
 	inside = thread.regs.rip >= range->start && thread.regs.rip < range->end;
 	if (!inside && range->start < range->end)
-		inside = stack_points_into(&thread, maps, range, 1, words);
+		inside = stack_points_into(&thread, maps, 0, range, 1, words);
 	if (inside > 0) {
 		out->inside++;
 		out->one = tid;
