@@ -55,7 +55,7 @@ CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
 HEADERS  := $(wildcard include/suture/*.h)
 
 # suture-check: the protocol's sources as they are, compiled for the simulated machine.
-CHECK_SRC    := $(sort $(wildcard src/port/model/*.c check/*.c check/scenarios/*.c))
+CHECK_SRC    := $(sort $(wildcard src/port/model/*.c check/*.c check/scenarios/*.c check/litmus/*.c))
 CHECK_OBJ    := $(PROTOCOL_SRC:%.c=$(B)/model/%.o) $(CHECK_SRC:%.c=$(B)/model/%.o) \
                 $(B)/model/sources.o
 ISA_OBJ       := $(patsubst %.c,$(B)/%.o,$(wildcard src/isa/*.c))

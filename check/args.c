@@ -15,11 +15,14 @@ enum {
 
 const char help_text[] =
         "Usage: suture-check [OPTION]...\n"
+        "       suture-check litmus [OPTION]... FILE...\n"
         "Run Suture's own protocol code on simulated machines, through every interleaving and "
         "every\n"
         "cache behaviour: first as shipped, which must hold in every scenario on every machine, "
         "then\n"
-        "with one thing wrong (a mutant), which must be refuted.\n"
+        "with one thing wrong (a mutant), which must be refuted. 'litmus' runs litmus tests on "
+        "the\n"
+        "same machine instead; see suture-check litmus --help.\n"
         "\n"
         "Options:\n"
         "  --machine NAME,...    only on these machines, as shipped\n"

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "check/args.h"
+#include "check/litmus/litmus.h"
 #include "check/pool.h"
 
 /* If a standard descriptor is closed, the next file opened would take its number, and the table
@@ -224,6 +225,10 @@ int main(int argc, char **argv)
 
 	fill_standard_descriptors();
 	setlocale(LC_CTYPE, "");
+	if (argc > 1 && strcmp(argv[1], "litmus") == 0) {
+		status = litmus_command(argc - 1, argv + 1);
+		return finish_output() ? STATUS_FAILED : (int)status;
+	}
 	status = arguments_parse(argc, argv, &arguments);
 	if (status == STATUS_DONE) {
 		switch (arguments.command) {

@@ -70,14 +70,14 @@ static void name_range(const struct port *port, unsigned index, const struct mod
 
 	change->holds[0] = '\0';
 	change->stale = false;
-	for (unsigned v = floor; v < line->count; v++) {
+	for (unsigned v = floor; v < line->history.count; v++) {
 		bool again = false;
 
 		name_content(port, index, port->contents[line->content[v]], names[v],
 		             sizeof(names[v]));
 		for (unsigned w = floor; w < v; w++)
 			again = again || strcmp(names[w], names[v]) == 0;
-		if (line->content[v] != line->content[line->count - 1u])
+		if (line->content[v] != line->content[line->history.count - 1u])
 			change->stale = true;
 		if (!again && at + 1 < sizeof(change->holds))
 			at += (size_t)snprintf(change->holds + at, sizeof(change->holds) - at,
@@ -118,17 +118,18 @@ static unsigned describe_line(const struct port *port, unsigned index,
 	if (apart) {
 		snprintf(out[n].place, sizeof(out[n].place), "D-cache, alias%s", where);
 		name_range(port, index, line,
-		           line->dirty && line->dirty_alias ? line->count - 1u : line->read[1],
+		           line->dirty && line->dirty_alias ? line->history.count - 1u
+		                                            : line->read[1],
 		           &out[n++]);
 		snprintf(out[n].place, sizeof(out[n].place), "D-cache, exec%s", where);
 		name_range(port, index, line, line->read[0], &out[n++]);
 	} else {
 		snprintf(out[n].place, sizeof(out[n].place), "data%s", where);
-		name_range(port, index, line, line->count - 1u, &out[n++]);
+		name_range(port, index, line, line->history.count - 1u, &out[n++]);
 	}
 	if (!m->fetch_from_data) {
 		snprintf(out[n].place, sizeof(out[n].place), "memory%s", where);
-		name_range(port, index, line, line->unified, &out[n++]);
+		name_range(port, index, line, line->history.unified, &out[n++]);
 	}
 	for (unsigned i = 0; i < world->cpus && !m->instruction_coherent; i++) {
 		snprintf(out[n].place, sizeof(out[n].place), "I-cache %u%s", i, where);

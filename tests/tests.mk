@@ -13,8 +13,8 @@ VICTIM     := $(VICTIM_SRC:tests/victims/%.c=$(B)/tests/victims/%) \
               $(addprefix $(B)/tests/victims/,sums-musl tiny32 many sums-go sums-rust \
                 Sums.class throwing libplugin.so sums-stripped sums-chroot sums-lld)
 PRELOAD    := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
-FUZZERS    := isa text
-FUZZ       := $(patsubst %,$(B)/tests/fuzz/%,isa text module)
+FUZZERS    := isa text litmus
+FUZZ       := $(patsubst %,$(B)/tests/fuzz/%,isa text module litmus)
 TESTS      := $(sort $(wildcard tests/t/*.t))
 
 $(B)/tests/unit/%: tests/unit/%.c $(wildcard tests/unit/*.h tests/fuzz/*.h) tests/tap.h $(B)/internal.a
@@ -76,6 +76,18 @@ $(B)/tests/fuzz/module: tests/fuzz/module.c tests/fuzz/main.c tests/fuzz/fuzz.h 
 $(B)/libfuzzer/module: tests/fuzz/module.c tests/fuzz/fuzz.h $(SEED_SO) $(B)/internal.a
 	@mkdir -p $(@D) $@-corpus
 	$(CC) $(MODULE_FUZZ) -fsanitize=fuzzer $< -o $@ $(B)/internal.a $(LIBS) -lpthread
+
+# The checker's own, with its objects.
+CHECK_FUZZ_DEPS = $(wildcard tests/fuzz/*.h) $(CHECK_OBJ) $(ISA_OBJ)
+CHECK_FUZZ_LINK = $(CFLAGS) $(OURS) $(CHECK_INCLUDE) -Itests $(filter-out %/check/main.o,$(CHECK_OBJ)) \
+                  $(ISA_OBJ) -lZydis -ljansson -lpthread
+$(B)/tests/fuzz/litmus: tests/fuzz/litmus.c tests/fuzz/main.c $(CHECK_FUZZ_DEPS)
+	@mkdir -p $(@D)
+	$(CC) $< tests/fuzz/main.c -o $@ $(CHECK_FUZZ_LINK)
+
+$(B)/libfuzzer/litmus: tests/fuzz/litmus.c $(CHECK_FUZZ_DEPS)
+	@mkdir -p $(@D) $@-corpus
+	$(CC) -fsanitize=fuzzer $< -o $@ $(CHECK_FUZZ_LINK)
 
 # With clang's libFuzzer, which has a main() of its own.
 $(B)/libfuzzer/%: tests/fuzz/%.c $(FUZZ_DEPS)

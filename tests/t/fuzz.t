@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 """The fuzzers' targets as plain programs: a fixed set of inputs, and every way to give them one.
 
-Proves that no property of tests/fuzz/isa_properties.h and no prediction of tests/fuzz/text_model.h
-is missed by inputs made up by chance, and that those inputs reach every answer that
-suture/text.h promises, transactions that are taken back while they are written among them; and
-that damaged ELF files and debug files of every kind are read to some end.
+Proves that no property of tests/fuzz/isa_properties.h and tests/fuzz/litmus.c and no prediction of
+tests/fuzz/text_model.h is missed by inputs made up by chance, and that those inputs reach every
+answer that suture/text.h promises, transactions that are taken back while they are written among
+them; that damaged ELF files and debug files of every kind are read to some end; and that litmus
+tests are read, refused and run.
 SEED chooses other inputs.
 """
 import os
@@ -25,6 +26,7 @@ TARGETS = {
                      'joined', 'taken_back']),
     'module': (20000, ['opened', 'refused', 'debug', 'symbols', 'extents', 'rows', 'proven',
                       'dangers']),
+    'litmus': (20000, ['read', 'refused', 'ran']),
 }
 
 

@@ -18,7 +18,8 @@ static unsigned candidates(struct port *port, const struct model_line *line, uns
 {
 	unsigned n = 0;
 
-	for (unsigned v = model_line_floor(port, line, cpu); v < line->count; v++) {
+	for (unsigned v = model_line_floor(port, line, cpu); v <= versions_newest(&line->history);
+	     v++) {
 		const uint8_t *bytes = port->contents[line->content[v]] + offset;
 		unsigned i = 0;
 

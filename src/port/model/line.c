@@ -49,12 +49,11 @@ static bool aliases(const struct machine_cache *cache)
 
 static unsigned newest(const struct model_line *line)
 {
-	return line->count - 1u;
+	return versions_newest(&line->history);
 }
 
-static void unify(struct model_line *line)
+static void not_dirty(struct model_line *line)
 {
-	line->unified = (uint8_t)newest(line);
 	line->dirty = line->dirty_alias = 0;
 }
 
@@ -77,16 +76,16 @@ void model_line_store(struct port *port, struct model_state *state, unsigned ind
 	for (unsigned i = 0; i < WORLD_LINE; i++)
 		if (piece->mask >> i & 1)
 			bytes[i] = piece->bytes[i];
-	if (line->count == MODEL_VERSIONS) {
+	if (line->history.count == MODEL_VERSIONS) {
 		model_fault(port, "too many contents of one line at once");
 		return;
 	}
-	line->content[line->count++] = (uint8_t)model_content(port, bytes);
-	line->read[place] = (uint8_t)newest(line);
+	line->content[line->history.count] = (uint8_t)model_content(port, bytes);
 	line->dirty = (uint8_t)(cpu + 1);
 	line->dirty_alias = (uint8_t)place;
-	if (port->machine->fetch_from_data && model_rule(port->world, RULE_FETCH_FROM_DATA))
-		unify(line);
+	if (versions_store(&line->history, &port->caches))
+		not_dirty(line);
+	line->read[place] = (uint8_t)newest(line);
 }
 
 void model_line_read(struct port *port, struct model_state *state, unsigned index, unsigned cpu,
@@ -129,8 +128,8 @@ static bool reaches(const struct port *port, const struct model_line *line, unsi
 
 void model_line_clean(struct port *port, struct model_line *line, unsigned cpu, bool alias)
 {
-	if (model_rule(port->world, RULE_CLEAN) && reaches(port, line, cpu, alias))
-		unify(line);
+	if (reaches(port, line, cpu, alias) && versions_clean(&line->history, &port->caches))
+		not_dirty(line);
 }
 
 /* Clean and invalidate: a write must not be lost. */
@@ -138,15 +137,17 @@ void model_line_drop_read(struct port *port, struct model_line *line, unsigned c
 {
 	bool place = aliases(&port->machine->data) && alias;
 
-	if (reaches(port, line, cpu, alias))
-		unify(line);
-	if (line->read[place] < line->unified && model_rule(port->world, RULE_DROP_READ))
-		line->read[place] = line->unified;
+	if (reaches(port, line, cpu, alias)) {
+		versions_unify(&line->history);
+		not_dirty(line);
+	}
+	if (line->read[place] < line->history.unified && model_rule(port->world, RULE_DROP_READ))
+		line->read[place] = line->history.unified;
 }
 
 unsigned model_line_floor(const struct port *port, const struct model_line *line, unsigned cpu)
 {
-	return model_rule(port->world, RULE_FETCH_STALE) ? line->fetched[cpu] : newest(line);
+	return versions_floor(&line->history, &port->caches, line->fetched[cpu]);
 }
 
 void model_line_drop_executed(struct port *port, struct model_state *state, unsigned index,
@@ -154,31 +155,19 @@ void model_line_drop_executed(struct port *port, struct model_state *state, unsi
 {
 	const struct world *world = port->world;
 	struct model_line *line = &state->line[index];
-	unsigned floor = model_rule(world, RULE_DROP_UNIFIED) ? line->unified : newest(line);
-	bool everywhere = port->machine->broadcast ? model_rule(world, RULE_BROADCAST)
-	                                           : !model_rule(world, RULE_LOCAL);
 
 	/* By another address than the one that is executed: another place. */
 	if (aliases(&port->machine->instruction) && alias && model_rule(world, RULE_DROP_ALIAS))
 		return;
-	for (unsigned i = 0; i < world->cpus && model_rule(world, RULE_DROP_EXECUTED); i++) {
-		if (i != cpu && !everywhere)
-			continue;
-		if (line->cached[i] < floor)
-			line->cached[i] = (uint8_t)floor;
-		if (line->fetched[i] >= line->cached[i])
+	versions_invalidate(&line->history, &port->caches, line->cached, cpu);
+	for (unsigned i = 0; i < world->cpus; i++) {
+		if (!versions_reach(&port->caches, cpu, i) || line->fetched[i] >= line->cached[i])
 			continue;
 		if (!port->machine->fetch_ahead || !model_rule(world, RULE_FETCHED_AHEAD))
 			line->fetched[i] = line->cached[i];
 		else if (port->machine->fetch_ahead != MACHINE_FETCH_UNBOUNDED)
 			state->cpu[i].ahead = port->machine->fetch_ahead;
 	}
-}
-
-/* I-cache lines are dropped when they are written. */
-static bool coherent(const struct port *port)
-{
-	return port->machine->instruction_coherent && model_rule(port->world, RULE_COHERENT);
 }
 
 /* A context synchronisation event: what was fetched ahead is thrown away. */
@@ -190,8 +179,7 @@ void model_synchronise(struct port *port, struct model_state *state, unsigned cp
 	for (unsigned i = 0; i < port->world->lines; i++) {
 		struct model_line *line = &state->line[i];
 
-		if (coherent(port))
-			line->cached[cpu] = (uint8_t)newest(line);
+		versions_follow(&line->history, &port->caches, &line->cached[cpu]);
 		line->fetched[cpu] = line->cached[cpu];
 	}
 }
@@ -202,19 +190,16 @@ void model_exception(struct port *port, struct model_state *state, unsigned cpu)
 		model_synchronise(port, state, cpu);
 }
 
-static void settle(struct port *port, struct model_line *line, unsigned cpus)
+static void settle(struct port *port, struct model_line *line)
 {
-	uint8_t keep[MODEL_VERSIONS] = {0}, moved[MODEL_VERSIONS], n = 0;
-	uint8_t *floors[3 + 2 * MODEL_CPUS];
-	unsigned count = 0, lowest;
+	uint8_t *floors[2 + 2 * MODEL_CPUS];
+	unsigned count = 0;
 
-	floors[count++] = &line->unified;
 	floors[count++] = &line->read[0];
 	floors[count++] = &line->read[1];
-	for (unsigned i = 0; i < cpus; i++) {
-		if (coherent(port))
-			line->cached[i] = (uint8_t)newest(line);
-		if (coherent(port) && !model_rule(port->world, RULE_FETCHED_AHEAD))
+	for (unsigned i = 0; i < port->world->cpus; i++) {
+		if (versions_follow(&line->history, &port->caches, &line->cached[i]) &&
+		    !model_rule(port->world, RULE_FETCHED_AHEAD))
 			line->fetched[i] = line->cached[i];
 		floors[count++] = &line->cached[i];
 		floors[count++] = &line->fetched[i];
@@ -222,28 +207,13 @@ static void settle(struct port *port, struct model_line *line, unsigned cpus)
 	/* Physically indexed: an address has no place of its own that could be stale. */
 	if (!aliases(&port->machine->data))
 		line->read[0] = line->read[1] = (uint8_t)newest(line);
-	lowest = newest(line);
-	for (unsigned i = 0; i < count; i++)
-		lowest = *floors[i] < lowest ? *floors[i] : lowest;
-	/* Equal neighbours are one content. */
-	for (unsigned i = 0; i < line->count; i++) {
-		bool fresh = i >= lowest && (n == 0 || line->content[i] != keep[n - 1]);
-
-		if (fresh)
-			keep[n++] = line->content[i];
-		moved[i] = (uint8_t)(n ? n - 1 : 0);
-	}
-	for (unsigned i = 0; i < count; i++)
-		*floors[i] = moved[*floors[i]];
-	line->count = n;
-	memset(line->content, 0, sizeof(line->content));
-	memcpy(line->content, keep, n);
-	if (line->dirty && line->unified == n - 1)
-		line->dirty = line->dirty_alias = 0;
+	versions_settle(&line->history, line->content, MODEL_VERSIONS, floors, count);
+	if (line->dirty && line->history.unified == newest(line))
+		not_dirty(line);
 }
 
 void model_lines_settle(struct port *port, struct model_state *state)
 {
 	for (unsigned i = 0; i < port->world->lines; i++)
-		settle(port, &state->line[i], port->world->cpus);
+		settle(port, &state->line[i]);
 }

@@ -11,7 +11,9 @@
 #define SUTURE_PORT_MODEL_MODEL_H
 
 #include <setjmp.h>
+#include "port/model/order.h"
 #include "port/model/rule.h"
+#include "port/model/versions.h"
 #include "port/model/world.h"
 
 enum {
@@ -32,8 +34,7 @@ enum {
  * every cache may have filled at any time since.
  */
 struct model_line {
-	uint8_t count;
-	uint8_t unified;                 /* written back at least up to here (duty 1) */
+	struct versions history;         /* how many; written back up to where (duty 1) */
 	uint8_t dirty;                   /* 1 + CPU that holds what is beyond, 0: nothing is */
 	uint8_t dirty_alias;             /* by which address */
 	uint8_t absent;                  /* not mapped at its execution address */
@@ -188,6 +189,7 @@ struct port {
 	const struct world *world;
 	const struct machine *machine;
 	struct port_caps caps;
+	struct versions_caches caches; /* of the machine, for text */
 
 	uint8_t contents[MODEL_CONTENTS][WORLD_LINE];
 	unsigned contents_count;
@@ -250,6 +252,12 @@ bool model_choose_next(struct port *port);
 bool model_done(const struct port *port, const struct model_state *state);
 
 /* ---- between the files of the model ---- */
+
+/* Does the rule hold in this world? */
+static inline bool model_rule(const struct world *world, enum model_rule rule)
+{
+	return rule_holds(world->broken, rule);
+}
 
 unsigned model_choose(struct port *port, unsigned n);
 void model_violated(struct port *port, const char *format, ...)

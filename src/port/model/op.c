@@ -124,7 +124,8 @@ static void reuse_window(struct port *port, struct model_state *state, unsigned 
 	    !model_rule(port->world, RULE_WINDOW) || !model_choose(port, 2))
 		return;
 	other = &state->line[window - 1];
-	memcpy(piece.bytes, port->contents[other->content[other->count - 1]], WORLD_LINE);
+	memcpy(piece.bytes, port->contents[other->content[versions_newest(&other->history)]],
+	       WORLD_LINE);
 	model_line_store(port, state, (unsigned)line, cpu, true, &piece);
 }
 
@@ -188,7 +189,7 @@ static enum model_progress maintain(struct port *port, struct model_state *state
 
 	/* Each begins and ends with a barrier. */
 	if (op->kind != OP_VIEW_CLOSE && state->cpu[cpu].stores &&
-	    model_rule(port->world, RULE_MAINTENANCE_WAITS))
+	    order_waits_barrier(port->world->broken, ORDER_DSB, ORDER_WRITE, ORDER_CLEAN))
 		return OP_BLOCKED;
 	for (unsigned i = 0; i < op->size; i++) {
 		int at = model_line_at(port, op->address + i);
@@ -442,6 +443,12 @@ static uint32_t load_word(struct port *port, struct model_state *state, unsigned
 	return value;
 }
 
+/* Does what the core goes on with wait for this, a DSB (or its like) being between them? */
+static bool waits_at_dsb(const struct port *port, enum order_effect earlier)
+{
+	return order_waits_barrier(port->world->broken, ORDER_DSB, earlier, ORDER_OTHER);
+}
+
 static void finish_unlock(struct model_state *state, unsigned thread)
 {
 	if (state->rest.lock == thread + 1)
@@ -535,7 +542,8 @@ enum model_progress model_op(struct port *port, struct model_state *state, unsig
 	case OP_CAS:
 		return atomic(port, state, cpu, op, value);
 	case OP_COMPLETE:
-		if ((c->stores || t->load) && model_rule(port->world, RULE_COMPLETE))
+		if ((c->stores && waits_at_dsb(port, ORDER_WRITE)) ||
+		    (t->load && waits_at_dsb(port, ORDER_READ)))
 			return OP_BLOCKED;
 		t->before = 0;
 		model_tell(port, "has completed everything before");

@@ -111,6 +111,13 @@ int model_open(struct port *port, const struct world *world)
 	        .noinstr_start = world->protocol,
 	        .noinstr_end = world->protocol ? world->protocol + WORLD_LINE : 0,
 	};
+	port->caches = (struct versions_caches){
+	        .fetch_from_data = machine->fetch_from_data,
+	        .instruction_coherent = machine->instruction_coherent,
+	        .broadcast = machine->broadcast,
+	        .cores = world->cpus,
+	        .broken = world->broken,
+	};
 	/* Node 0 means none. */
 	port->nodes_count = 1;
 	port->nodes_room = 1024;
@@ -128,8 +135,8 @@ static void first_line(struct port *port, struct model_line *line, unsigned i)
 	const struct world *world = port->world;
 
 	line->absent = world->line_absent[i];
-	line->content[line->count++] = (uint8_t)model_content(port, world->line_first[i]);
-	line->unified = (uint8_t)(line->count - 1);
+	line->content[0] = (uint8_t)model_content(port, world->line_first[i]);
+	line->history.count = 1;
 }
 
 static bool run_thread(struct port *port, struct model_state *state, unsigned thread);

@@ -134,25 +134,36 @@ static bool load_under_way(const struct port *port, const struct model_state *st
 	return false;
 }
 
+static struct order_event event_of(const struct model_store *store)
+{
+	return (struct order_event){.effect = ORDER_WRITE, .release = store->release};
+}
+
+/* Does store i wait for the earlier store k? */
+static bool waits_for(const struct port *port, const struct model_cpu *c, unsigned i, unsigned k)
+{
+	const struct order_event earlier = event_of(&c->store[k]), later = event_of(&c->store[i]);
+
+	if (port->machine->order == MACHINE_ORDER_TSO && model_rule(port->world, RULE_FIFO))
+		return true;
+	if (c->store[k].kind == c->store[i].kind && c->store[k].index == c->store[i].index &&
+	    order_waits_same(port->world->broken, ORDER_WRITE, ORDER_WRITE))
+		return true;
+	return order_waits(port->world->broken, &earlier, &later);
+}
+
 static bool may_drain(const struct port *port, const struct model_state *state, unsigned cpu,
                       unsigned i)
 {
+	static const struct order_event load = {.effect = ORDER_READ};
 	const struct model_cpu *c = &state->cpu[cpu];
-	const struct model_store *store = &c->store[i];
-	bool fifo = port->machine->order == MACHINE_ORDER_TSO
-	                    ? model_rule(port->world, RULE_FIFO)
-	                    : !model_rule(port->world, RULE_OUT_OF_ORDER);
-	bool release = store->release && model_rule(port->world, RULE_RELEASE);
+	const struct order_event store = event_of(&c->store[i]);
 
-	if (release && load_under_way(port, state, cpu))
+	if (store.release && load_under_way(port, state, cpu) &&
+	    order_waits(port->world->broken, &load, &store))
 		return false;
-	if (i == 0)
-		return true;
-	if (fifo || release)
-		return false;
-	/* Stores to one line keep their order. */
 	for (unsigned k = 0; k < i; k++)
-		if (c->store[k].kind == store->kind && c->store[k].index == store->index)
+		if (waits_for(port, c, i, k))
 			return false;
 	return true;
 }
