@@ -15,24 +15,25 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
-enum { SUTURE_EDIT_MAX = 16, SUTURE_BUILD_ID_TEXT = 129 };
+enum { SUTURE_CHANGE_MAX = 16, SUTURE_BUILD_ID_TEXT = 129 };
 
 /* Bytes of text that are changed. */
-struct suture_edit {
+struct suture_change {
 	uint64_t address; /* in the process, of the first byte looked at */
 	uint8_t size;     /* in bytes; 0: the kernel changes the text (a uprobe) */
-	uint8_t before[SUTURE_EDIT_MAX], after[SUTURE_EDIT_MAX];
+	uint8_t before[SUTURE_CHANGE_MAX], after[SUTURE_CHANGE_MAX];
 	uint64_t trampoline; /* address that it leads to; 0: none, or not known */
 };
 
 /* What is changed for a probe, in order of suture_target_probe(); valid from
  * suture_target_attach() or suture_target_plan() on. -ERANGE: there is no such index. */
-int suture_target_edit(const struct suture_target *target, size_t index, struct suture_edit *out);
+int suture_target_change(const struct suture_target *target, size_t index,
+                         struct suture_change *out);
 
 /* What a suture, alive or dead, has changed in process `pid`, by its journal. Returns the number of
  * edits, 0 if there is nothing; *list is to be freed by the caller, NULL if there are none.
  * -EBADMSG: the journal is damaged; -ESRCH, -EPERM, -ENOMEM. */
-int suture_target_leftovers(pid_t pid, struct suture_edit **list);
+int suture_target_leftovers(pid_t pid, struct suture_change **list);
 
 /* Which program a process runs. */
 struct suture_program {

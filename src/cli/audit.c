@@ -245,7 +245,7 @@ static void put_outcome(FILE *out, int status, const char *result, const char *r
 		put(out, "reason", reason);
 }
 
-static void put_edit(FILE *out, const struct suture_edit *edit, bool undone)
+static void put_edit(FILE *out, const struct suture_change *edit, bool undone)
 {
 	fprintf(out, " at=0x%" PRIx64, edit->address);
 	put_bytes(out, "before", undone ? edit->after : edit->before, edit->size);
@@ -255,13 +255,13 @@ static void put_edit(FILE *out, const struct suture_edit *edit, bool undone)
 static void log_site(struct audit *audit, const struct suture_target *target, size_t index)
 {
 	struct suture_target_probe probe;
-	struct suture_edit edit;
+	struct suture_change edit;
 	char *name = NULL;
 	size_t size;
 	FILE *out, *site;
 
 	if (suture_target_probe(target, index, &probe) ||
-	    suture_target_edit(target, index, &edit) || !(site = open_memstream(&name, &size)))
+	    suture_target_change(target, index, &edit) || !(site = open_memstream(&name, &size)))
 		return;
 	text_put_site(site, &probe, TEXT_WHOLE);
 	fclose(site);
@@ -323,7 +323,7 @@ void audit_detach(struct audit *audit, const struct suture_target *target, int s
 	line_end(audit, out, true);
 }
 
-void audit_revert(struct audit *audit, const struct suture_edit *edits, int count, int processes,
+void audit_revert(struct audit *audit, const struct suture_change *edits, int count, int processes,
                   int status)
 {
 	FILE *out = line_begin(audit, "revert");

@@ -25,7 +25,7 @@ int audit_begin(struct audit *audit, const char *event, size_t specs, uint64_t m
 /* What came of it. `target` may be NULL: it could not be opened. */
 void audit_attach(struct audit *audit, const struct suture_target *target, int status);
 void audit_detach(struct audit *audit, const struct suture_target *target, int status);
-void audit_revert(struct audit *audit, const struct suture_edit *edits, int count, int processes,
+void audit_revert(struct audit *audit, const struct suture_change *edits, int count, int processes,
                   int status);
 /* STATUS_INTERNAL if a line was lost; that has been complained of then. */
 int audit_close(struct audit *audit);

@@ -7,7 +7,7 @@
 
 #include "cli/cli.h"
 
-#define BYTES_COLUMNS  (2 * SUTURE_EDIT_MAX)
+#define BYTES_COLUMNS  (2 * SUTURE_CHANGE_MAX)
 #define REFUSALS_SHOWN 20
 
 static void print_bytes(FILE *out, const uint8_t *bytes, size_t size, size_t columns)
@@ -24,9 +24,9 @@ static void print_bytes(FILE *out, const uint8_t *bytes, size_t size, size_t col
 static size_t bytes_columns(const struct suture_target *target)
 {
 	size_t columns = strlen("BEFORE");
-	struct suture_edit edit;
+	struct suture_change edit;
 
-	for (size_t i = 0; suture_target_edit(target, i, &edit) == 0; i++)
+	for (size_t i = 0; suture_target_change(target, i, &edit) == 0; i++)
 		if (2u * edit.size > columns)
 			columns = 2u * edit.size;
 	return columns < BYTES_COLUMNS ? columns : BYTES_COLUMNS;
@@ -43,9 +43,10 @@ void dry_run_print(const struct suture_target *target, pid_t pid, FILE *out)
 		        "BEFORE", (int)columns, "AFTER");
 	for (size_t i = 0; i < count; i++) {
 		struct suture_target_probe probe;
-		struct suture_edit edit;
+		struct suture_change edit;
 
-		if (suture_target_probe(target, i, &probe) || suture_target_edit(target, i, &edit))
+		if (suture_target_probe(target, i, &probe) ||
+		    suture_target_change(target, i, &edit))
 			continue;
 		fprintf(out, "0x%016" PRIx64 "  %-6s  ", edit.address,
 		        suture_site_kind_name(probe.kind));

@@ -60,7 +60,7 @@ static json_t *json_probe(const struct suture_target_probe *probe)
 
 static json_t *json_bytes(const uint8_t *bytes, size_t size)
 {
-	char text[2 * SUTURE_EDIT_MAX + 1] = "";
+	char text[2 * SUTURE_CHANGE_MAX + 1] = "";
 
 	for (size_t i = 0; i < size; i++)
 		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
@@ -70,10 +70,11 @@ static json_t *json_bytes(const uint8_t *bytes, size_t size)
 static json_t *json_planned(const struct suture_target *target, size_t index)
 {
 	struct suture_target_probe probe;
-	struct suture_edit edit;
+	struct suture_change edit;
 	char address[24], at[24];
 
-	if (suture_target_probe(target, index, &probe) || suture_target_edit(target, index, &edit))
+	if (suture_target_probe(target, index, &probe) ||
+	    suture_target_change(target, index, &edit))
 		return NULL;
 	snprintf(address, sizeof(address), "0x%" PRIx64, probe.address);
 	snprintf(at, sizeof(at), "0x%" PRIx64, edit.address);

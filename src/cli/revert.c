@@ -24,7 +24,7 @@ static int print_cleaned(const struct arguments *arguments, int cleaned)
 
 int command_revert(struct arguments *arguments)
 {
-	struct suture_edit *edits = NULL;
+	struct suture_change *edits = NULL;
 	struct audit audit;
 	int cleaned, count, status, held = signals_hold();
 

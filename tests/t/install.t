@@ -35,6 +35,16 @@ with tempfile.TemporaryDirectory() as place:
     def pkg_config(*arguments):
         return run("pkg-config", *arguments, "suture", env=environment).stdout.split()
 
+    names = sorted(os.path.basename(x) for x in glob.glob(f"{prefix}/include/suture/*.h"))
+    for what, included in [(x, [x]) for x in names] + [("all of them", names),
+                                                       ("all, backwards", names[::-1])]:
+        text = "".join(f"#include <suture/{x}>\n" for x in included)
+        for compiler, language in ("gcc", "c"), ("g++", "c++"):
+            done = run(compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-x{language}", "-",
+                       f"-I{prefix}/include", input=text)
+            ok(bool(names) and done.returncode == 0, f"{what} in {language}" +
+               "".join(f"\n# {x}" for x in done.stdout.splitlines()))
+
     for example in sorted(glob.glob("examples/*.c")):
         name = os.path.basename(example)[:-2]
         for how, compiler, arguments in (

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* edit.c - what is changed, and in which program: suture/record.h. */
+/* change.c - what is changed, and in which program: suture/record.h. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -9,17 +9,17 @@
 #include "session.h"
 #include "suture/record.h"
 
-static_assert((int)SUTURE_EDIT_MAX == (int)SYNC_SITE_MAX, "an edit is what a site can be");
+static_assert((int)SUTURE_CHANGE_MAX == (int)SYNC_SITE_MAX, "an edit is what a site can be");
 static_assert(SUTURE_BUILD_ID_TEXT == 2 * MODULE_BUILD_ID_MAX + 1, "two digits a byte");
 
-int suture_target_edit(const struct suture_target *t, size_t index, struct suture_edit *out)
+int suture_target_change(const struct suture_target *t, size_t index, struct suture_change *out)
 {
 	const struct site *site;
 
 	if (index >= t->listed_count)
 		return -ERANGE;
 	site = &t->sites[t->probes[t->listed[index]].site];
-	*out = (struct suture_edit){.address = site_patch(site)};
+	*out = (struct suture_change){.address = site_patch(site)};
 	if (site->kind != SUTURE_SITE_PUN && site->kind != SUTURE_SITE_WINDOW)
 		return 0;
 	out->size = site_patched(site, out->after);
@@ -28,7 +28,7 @@ int suture_target_edit(const struct suture_target *t, size_t index, struct sutur
 	return 0;
 }
 
-int suture_target_leftovers(pid_t pid, struct suture_edit **list)
+int suture_target_leftovers(pid_t pid, struct suture_change **list)
 {
 	struct patch_registry *registry;
 	struct restore r = {0};
@@ -48,7 +48,7 @@ int suture_target_leftovers(pid_t pid, struct suture_edit **list)
 	*list = count ? calloc((size_t)count, sizeof(**list)) : NULL;
 	for (int i = 0; *list && i < count; i++) {
 		const struct sync_site *site = &registry->sites[i];
-		struct suture_edit *edit = &(*list)[i];
+		struct suture_change *edit = &(*list)[i];
 
 		edit->address = site->address;
 		edit->size = site->length;
