@@ -38,6 +38,7 @@
 enum { PAUSE_MIN_NS = 4000, PAUSE_MAX_NS = 200000 };
 /* What a thread costs: at the least, and to resume it; used for bounds only. */
 enum { STOP_LEAST_NS = 1000, RESUME_NS = 4000, STOP_TYPICAL_NS = 20000 };
+enum { LOOK_AT = 4 };
 enum { LET_GO_NS = 20000000, LET_GO_ALL_NS = 200000000 };
 enum { ERESTARTNOHAND = 514 }; /* include/linux/errno.h: not for user space */
 /* Not in glibc 2.36's headers under this name in every version. */
@@ -156,11 +157,14 @@ static int over_budget(struct port *port, size_t threads, uint64_t work_ns)
 	uint64_t needed = threads * STOP_TYPICAL_NS + 2 * work_ns + 1000000;
 	char bound[24], took[24], enough[24];
 	size_t at_rest = 0, late = 0;
+	pid_t tid = 0;
 	char state;
-	pid_t tid = who_is_late(port, &state);
 
 	for (size_t i = 0; i < port->thread_count; i++)
 		late += port->threads[i].state == THREAD_SEIZED;
+	/* Looking takes some 10 us a thread, and those at rest wait for us. */
+	if (late <= LOOK_AT)
+		tid = who_is_late(port, &state);
 	/* More time would not help with one that waits in the kernel, or is the only one. */
 	if (tid && (late == 1 || (state != 'R' && state != 't'))) {
 		port_error(port,
