@@ -34,7 +34,8 @@ struct tramp_space {
 	uint64_t last_choice[64];
 	struct page *last_near; /* where tramp_reserve_near found room last */
 	size_t last_offset;
-	struct page *last_pattern[PATTERNS]; /* by pattern */
+	struct page *last_pattern[PATTERNS]; /* by pattern: where a place was found last */
+	uint32_t last_free[PATTERNS];        /* and which choice was free */
 	tramp_map_fn map;
 	void *map_arg;
 };
@@ -523,37 +524,29 @@ static bool take_in_page(struct tramp_space *space, struct page *page, const str
 	return false;
 }
 
-/* Spread the bits of `count` over the clear bits of `mask`, from the lowest up. */
-static uint32_t deposit(uint32_t count, uint32_t mask)
+/* Of the choices for the bits that are not given, the one after `choice`; after the last the first.
+ */
+static uint32_t next_choice(uint32_t choice, uint32_t given)
 {
-	uint32_t value = 0;
-
-	for (unsigned bit = 0; bit < 32 && count; bit++) {
-		if (mask >> bit & 1)
-			continue;
-		value |= (count & 1) << bit;
-		count >>= 1;
-	}
-	return value;
+	return ((choice | given) + 1) & ~given;
 }
 
+/* From `*choice` on, which becomes the one that was taken: most before it are occupied. */
 static int take_new_page(struct tramp_space *space, const struct pattern *p, size_t size,
-                         uint64_t *address)
+                         uint32_t *choice, uint64_t *address)
 {
 	/* Below the page's size there is nothing to choose: the page is new. */
 	uint32_t given = p->mask | ((1u << (p->low < 12 ? p->low : 12)) - 1);
+	uint32_t from = *choice & ~given;
 
-	for (uint32_t count = 0; count < CHOICE_STEPS; count++) {
-		uint32_t d = p->value | deposit(count, given);
-		uint64_t at = p->base + (uint64_t)(int64_t)(int32_t)d;
-		int needed = pages_needed(space, at, size);
+	for (unsigned steps = 0; steps < CHOICE_STEPS; steps++, from = next_choice(from, given)) {
+		uint64_t at = p->base + (uint64_t)(int64_t)(int32_t)(p->value | from);
 
-		if (needed < 0)
+		if (pages_needed(space, at, size) < 0 || tramp_reserve(space, at, size))
 			continue;
-		if (tramp_reserve(space, at, size) == 0) {
-			*address = at;
-			return 0;
-		}
+		*choice = from;
+		*address = at;
+		return 0;
 	}
 	return -ENOSPC;
 }
@@ -562,7 +555,9 @@ int tramp_reserve_pattern(struct tramp_space *space, uint64_t base, uint32_t mas
                           size_t size, uint64_t *address)
 {
 	struct pattern p = {base, mask, value & mask, (unsigned)__builtin_ctz(mask)};
-	struct page **last = &space->last_pattern[(mask * 0x9e3779b1u ^ value * 0x85ebca6bu) >> 27];
+	unsigned slot = (mask * 0x9e3779b1u ^ value * 0x85ebca6bu) >> 27;
+	struct page **last = &space->last_pattern[slot];
+	uint32_t *choice = &space->last_free[slot];
 	int rc;
 
 	if (*last && take_in_page(space, *last, &p, size, address))
@@ -573,7 +568,11 @@ int tramp_reserve_pattern(struct tramp_space *space, uint64_t base, uint32_t mas
 		*last = space->pages[i];
 		return 0;
 	}
-	rc = take_new_page(space, &p, size, address);
+	rc = take_new_page(space, &p, size, choice, address);
+	if (rc && *choice) {
+		*choice = 0;
+		rc = take_new_page(space, &p, size, choice, address);
+	}
 	if (!rc)
 		*last = find_page(space, *address);
 	return rc;
