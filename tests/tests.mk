@@ -221,6 +221,6 @@ sanitize: deps-check
 	                             SANITIZE=address,undefined sanitized
 	@$(MAKE) --no-print-directory B=$(B)-thread SANITIZE=thread sanitized
 SANITIZED_UNIT := $(if $(filter thread,$(SANITIZE)),$(THREAD_UNIT),$(OWN_UNIT))
-sanitized: $(SANITIZED_UNIT)
+sanitized: $(SANITIZED_UNIT) $(B)/tests/plugin.so
 	@BUILD=$(abspath $(B)) tools/check $(if $(T),$(T),$(SANITIZED_UNIT))
 .PHONY: sanitize sanitized

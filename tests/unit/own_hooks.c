@@ -434,22 +434,23 @@ static void test_edits(void)
 	uint8_t before[16], now[16], was[16], other;
 	struct suture_edit edit = {plus_one, before, &other, 1};
 	struct suture_hook *hook;
-	int refused = 0;
+	int refused = 0, length;
 
 	memcpy(before, plus_one, 16);
+	length = before[0] == 0x55 ? 1 : before[0] == 0x89 ? 2 : 3;
 	ok(install(plus_one, replacement_0, &below[0], &hook) == 0, "hooked");
 	memcpy(now, plus_one, 16);
 	ok(memcmp(before, now, 16) != 0 && suture_text_original(plus_one, was, 16) == 0 &&
 	           memcmp(was, before, 16) == 0,
 	   "suture_text_original reads the program's bytes");
-	/* lea 1(%rdi),%eax */
-	for (int k = 0; k < 3; k++) {
+	/* lea 1(%rdi),%eax; with sanitizers push %rbp or mov %edi,%eax */
+	for (int k = 0; k < length; k++) {
 		edit.address = (char *)plus_one + k;
 		edit.from = before + k;
 		other = before[k] ^ 1;
 		refused += suture_text_patch(&edit, 1, &options) == -EEXIST;
 	}
-	ok(refused == 3 && memcmp(plus_one, now, 16) == 0 && called(1),
+	ok(refused == length && memcmp(plus_one, now, 16) == 0 && called(1),
 	   "no part of the instruction can be edited: %s", message);
 	ok(take(hook) == 0 && memcmp(plus_one, before, 16) == 0, "the bytes are back");
 }
