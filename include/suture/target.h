@@ -116,8 +116,8 @@ int suture_target_attach(struct suture_target *target);
 /*
  * What suture_target_attach() would do, as far as it can be known without stopping or changing
  * anything: choose a kind for every site, or refuse it. Returns what attach would; the probes and
- * refusals are listed in either case, and suture_target_edit() tells the bytes. Not known are what
- * only threads at rest show (the kind of counter, who stands where) and whether the kernel
+ * refusals are listed in either case, and suture_target_change() tells the bytes. Not known are
+ * what only threads at rest show (the kind of counter, who stands where) and whether the kernel
  * grants a uprobe.
  */
 int suture_target_plan(struct suture_target *target);

@@ -232,7 +232,8 @@ static void find_suture(struct suture_diagnosis *d, pid_t pid)
 		        NOTE("left by one that was killed; it does no harm, and the next count "
 		             "takes it away",
 		             "suture revert"),
-		        "%u sites, %u mappings", status.sites, status.mappings);
+		        "%u site%s, %u mapping%s", status.sites, status.sites == 1 ? "" : "s",
+		        status.mappings, status.mappings == 1 ? "" : "s");
 	else
 		finding(d, true, "suture", OK("nothing of an earlier one is there", NULL), "none");
 }

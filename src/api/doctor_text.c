@@ -80,6 +80,8 @@ static void compare_mapping(struct suture_target *t, const struct target_module 
 
 		if (n <= 0 || port_read(t->port, at, memory, (size_t)n))
 			return; /* beyond the file's contents */
+		if (t->left)
+			patch_original(t->left, at, memory, (size_t)n);
 		compare(m, at - m->bias, memory, file, (size_t)n, out);
 	}
 }
@@ -108,8 +110,9 @@ static void report_foreign(struct suture_diagnosis *d, const struct foreign *f, 
 	finding(d, true, "text",
 	        NOTE("others have changed it; sites there are refused, the rest can be counted",
 	             f->traps ? "end the tool whose breakpoints or uprobes these are" : NULL),
-	        "%zu bytes differ, %zu of them breakpoints, first %.40s:0x%" PRIx64 " (%.60s)",
-	        f->bytes, f->traps, f->module->name, f->first, symbol ? symbol->name : "?");
+	        "%zu byte%s, %zu of them breakpoints, first %.40s:0x%" PRIx64 " (%.60s)", f->bytes,
+	        f->bytes == 1 ? " differs" : "s differ", f->traps, f->module->name, f->first,
+	        symbol ? symbol->name : "?");
 }
 
 static void find_foreign(struct suture_diagnosis *d, struct suture_target *t,
@@ -123,7 +126,8 @@ static void find_foreign(struct suture_diagnosis *d, struct suture_target *t,
 		const struct process_mapping *mapping = &maps->list[i];
 		const struct target_module *m;
 
-		if (!mapping->execute || !mapping->inode || mapping->path[0] != '/')
+		if (!mapping->execute || !mapping->inode || mapping->path[0] != '/' ||
+		    process_mapping_is_ours(mapping))
 			continue;
 		m = module_of(t, mapping);
 		all &= m != NULL;
@@ -225,6 +229,7 @@ void diagnose_memory(struct suture_diagnosis *d, struct suture_target *t)
 
 	if (target_load_modules(t) || process_maps_read(process_member(t->pid), &maps))
 		return;
+	(void)target_look_through(t); /* the line "suture" tells of that */
 	find_files(d, t);
 	find_foreign(d, t, &maps);
 	process_maps_free(&maps);

@@ -5,8 +5,7 @@
 #include <string.h>
 #include "session.h"
 
-/* An attach begins by undoing what a dead suture left: look through it. */
-static int look_through_leftovers(struct suture_target *t)
+int target_look_through(struct suture_target *t)
 {
 	struct restore r = {0};
 	struct journal journal;
@@ -47,7 +46,7 @@ static int plan_work(void *arg)
 	rc = process_budget_least(t->port);
 	if (rc)
 		return target_fail(t, rc, "%s", process_error(t->port));
-	rc = look_through_leftovers(t);
+	rc = target_look_through(t);
 	if (rc)
 		return rc;
 	t->is_go = target_is_go(t);

@@ -44,7 +44,8 @@ int target_load_modules(struct suture_target *t)
 		const struct process_mapping *m = &maps.list[i];
 		struct target_module *module = &t->modules[t->module_count];
 
-		if (!m->execute || !m->inode || m->path[0] != '/' || known_module(t, m))
+		if (!m->execute || !m->inode || m->path[0] != '/' || known_module(t, m) ||
+		    process_mapping_is_ours(m))
 			continue;
 		module->path = strdup(m->path);
 		module->name = strdup(base_name(m->path));

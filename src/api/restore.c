@@ -290,8 +290,8 @@ int restore_family(struct restore *r)
 static const struct process_mapping *find_data(const struct process_maps *maps)
 {
 	for (size_t i = 0; i < maps->count; i++)
-		if (strcmp(maps->list[i].path, PROCESS_SHARED_NAME) == 0 &&
-		    maps->list[i].offset == 0 && maps->list[i].write)
+		if (process_mapping_is_ours(&maps->list[i]) && maps->list[i].offset == 0 &&
+		    maps->list[i].write)
 			return &maps->list[i];
 	return NULL;
 }

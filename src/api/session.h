@@ -157,6 +157,9 @@ __attribute__((format(printf, 2, 3))) int thread_fail(int error, const char *for
 /* Which probes are counted, and which are not. */
 int target_list_probes(struct suture_target *target);
 void target_forget_plan(struct suture_target *target);
+/* An attach begins by undoing what a dead suture left: plan as if that were done. 0, also if there
+ * is nothing; -EBADMSG: its journal is damaged. */
+int target_look_through(struct suture_target *target);
 
 /* mapped.c: the module as it is mapped, when its file is out of reach. */
 int target_module_from_memory(struct suture_target *target, struct target_module *m);

@@ -141,7 +141,8 @@ static json_t *json_refusals(const struct suture_target *target)
 	return array;
 }
 
-/* Consumes `root`; NULL means that memory ran out while it was built. */
+/* Consumes `root`; NULL means that memory ran out while it was built. What can not be written
+ * leaves its mark in `out`, for finish_output(). */
 int json_print(json_t *root, FILE *out)
 {
 	int failed;
@@ -151,7 +152,7 @@ int json_print(json_t *root, FILE *out)
 	failed = json_dumpf(root, out, 0);
 	json_decref(root);
 	fputc('\n', out);
-	return failed ? -EIO : 0;
+	return failed && !ferror(out) ? -ENOMEM : 0;
 }
 
 static json_int_t microseconds(uint64_t ns)

@@ -271,8 +271,23 @@ int patch_count(struct port *port, const struct patch_registry *registry)
 void patch_original(const struct patch_registry *registry, uint64_t address, uint8_t *bytes,
                     size_t size)
 {
-	for (uint32_t i = 0; i < registry->count; i++) {
+	uint32_t first = 0, after = registry->count;
+
+	/* The first site that does not end before the bytes: there may be many of both. */
+	while (first < after) {
+		uint32_t middle = first + (after - first) / 2;
+		const struct sync_site *site = &registry->sites[middle];
+
+		if (site->address + site->length <= address)
+			first = middle + 1;
+		else
+			after = middle;
+	}
+	for (uint32_t i = first; i < registry->count; i++) {
 		const struct sync_site *site = &registry->sites[i];
+
+		if (site->address >= address + size)
+			break;
 
 		for (size_t k = 0; k < site->length; k++) {
 			uint64_t at = site->address + k - address;

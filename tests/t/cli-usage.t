@@ -223,6 +223,11 @@ def check_output():
             run = suture(*arguments, stdout=full)
         report(run.returncode == 1 and run.stderr.count(b"\n") == 1,
                f"{' '.join(arguments)} >/dev/full: exit 1", run)
+    # Larger than a buffer, so that writing fails before all is said.
+    with open("/dev/full", "wb") as full:
+        run = suture("list", "-p", str(os.getpid()), "--json", stdout=full)
+    report(run.returncode == 1 and b"cannot write to standard output: No space" in run.stderr,
+           "list --json >/dev/full: exit 1, and why", run)
     run = subprocess.run(["sh", "-c", '"$0" --version >&-', SUTURE], stderr=subprocess.PIPE, check=False)
     report(run.returncode == 1, "--version without standard output: exit 1", run)
     run = subprocess.run(["sh", "-c", '"$0" --wrong 2>&-', SUTURE], check=False)

@@ -171,6 +171,20 @@ t.ok('another suture' in data['obstacle'], 'while another suture counts, explain
 outcome = t.suture('explain', '-p', victim.pid, '--stop', 'jumped_into')
 t.same((outcome.status, t.is_one_line(outcome)), (t.PROCESS, True), 'and does not stop anything')
 t.same(count.end(signal.SIGINT).status, t.DONE, 'which is not disturbed')
+
+# What a killed command has left is looked through: the plan is that of the count that undoes it.
+first = explained(victim.pid, 'plain')
+count = t.Count(victim.pid, 'arrivals:plain')
+t.ok(count.attached(), 'attached, to be killed')
+count.end(signal.SIGKILL)
+data = explained(victim.pid, 'plain')
+t.same([data[key] for key in ('site', 'before', 'after', 'trampoline', 'instructions')],
+       [first[key] for key in ('site', 'before', 'after', 'trampoline', 'instructions')],
+       'leftovers of a killed suture: explained as if they were gone')
+outcome = t.suture('list', '-p', victim.pid, '--json', 'plain')
+t.same((outcome.json['functions'][0]['reason'], [m for m in outcome.json['modules'] if m['error']]), (None, []),
+       'leftovers: list takes neither them nor their memory for anybody else\'s')
+t.same(t.suture('revert', '-p', victim.pid).status, t.DONE, 'reverted')
 t.unchanged(before, 'nothing is left', strict=True)
 victim.stop()
 t.done()

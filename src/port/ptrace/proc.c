@@ -140,6 +140,11 @@ void process_maps_free(struct process_maps *maps)
 	*maps = (struct process_maps){0};
 }
 
+bool process_mapping_is_ours(const struct process_mapping *mapping)
+{
+	return strcmp(mapping->path, PROCESS_SHARED_NAME) == 0;
+}
+
 const struct process_mapping *process_maps_find(const struct process_maps *maps, uint64_t address)
 {
 	size_t low = 0, high = maps->count;

@@ -178,6 +178,8 @@ enum {
 /* Name of the memfd, and of its mappings in /proc/PID/maps. */
 #define PROCESS_MEMFD_NAME  "suture-probes"
 #define PROCESS_SHARED_NAME "/memfd:" PROCESS_MEMFD_NAME
+/* Memory that a suture, alive or dead, has put into the process. */
+bool process_mapping_is_ours(const struct process_mapping *mapping);
 
 /* Make the memfd in the process and map it here; nothing is mapped there yet. *rseq is what one
  * of its threads has registered, signature 0 if nothing. */
