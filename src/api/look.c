@@ -68,8 +68,10 @@ int suture_target_survey(struct suture_target *t)
 	if (!t->probe_count)
 		return target_fail(t, -EINVAL, "nothing to look at");
 	target_forget_plan(t);
-	/* Through a damaged journal nothing is seen: its sites stay as they are found. */
-	(void)target_look_through(t);
+	/* What a dead suture left does not count. Through a damaged journal nothing is seen: its
+	 * sites stay as they are found. */
+	if (t->obstacle_error != -EBUSY)
+		(void)target_look_through(t);
 	t->is_go = target_is_go(t);
 	t->error[0] = 0;
 	return target_plan(t);
