@@ -8,6 +8,7 @@
 #   make fuzz       libFuzzer on the instruction layer and on transactions, FUZZ_SECONDS each
 #   make fuzz-module   libFuzzer on the reader of ELF files and their debug files
 #   make sanitize   the tests of one's own process, built with address, undefined, thread
+#   make bare       libsuture-bare.a for kernels; make check-bare: example kernels under QEMU
 #   make check-mutants   each port call of the protocol left out: suture-check must miss it
 #   make install    to $(DESTDIR)$(PREFIX)
 #
@@ -129,12 +130,13 @@ $(B)/suture-check: $(CHECK_OBJ) $(ISA_OBJ)
 
 # --- packages -------------------------------------------------------------------------------
 # `deps-NAME` installs the packages of that group if one is missing; see tools/deps.
-deps-build deps-run deps-check deps-bench: deps-%:
+deps-build deps-run deps-check deps-bench deps-bare: deps-%:
 	@tools/deps $*
-.PHONY: deps-build deps-run deps-check deps-bench
+.PHONY: deps-build deps-run deps-check deps-bench deps-bare
 
 include tests/tests.mk
 include bench/bench.mk
+include src/port/bare/bare.mk
 
 run: deps-run all
 	@tools/demo $(B)

@@ -111,5 +111,6 @@ struct isa {
 };
 
 extern const struct isa isa_x86_64;
+extern const struct isa isa_a64;
 
 #endif
