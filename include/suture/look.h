@@ -164,7 +164,7 @@ struct suture_explanation {
 /*
  * Explain a name surveyed. `*out` is freed by suture_explanation_free(); its strings live as long
  * as the session. With SUTURE_EXPLAIN_STOP also the errors of stopping (-EPERM, -ETIMEDOUT);
- * without, the process is not touched.
+ * without, the process is not touched. -ERANGE: there is no such index; -EINVAL: another flag.
  */
 int suture_target_explain(struct suture_target *target, size_t index, unsigned flags,
                           struct suture_explanation **out);

@@ -511,6 +511,8 @@ int suture_target_explain(struct suture_target *t, size_t index, unsigned flags,
 	int rc;
 
 	*out = NULL;
+	if (flags & ~SUTURE_EXPLAIN_STOP)
+		return target_fail(t, -EINVAL, "flags %#x: not known", flags);
 	if (index >= suture_target_surveys(t))
 		return target_fail(t, -ERANGE, "there is no survey of that number");
 	e = calloc(1, sizeof(*e));

@@ -367,6 +367,9 @@ int command_count(struct arguments *arguments)
 	struct run run = {.arguments = arguments, .process_fd = -1};
 	int status;
 
+	/* It may be a terminal or a pipe that nobody writes to: Ctrl-C must end that. */
+	if (arguments->specs_from && (status = specs_read(arguments)))
+		return status;
 	run.signals_fd = signals_hold();
 	if (run.signals_fd < 0) {
 		complain("cannot hold signals back: %s", strerror(-run.signals_fd));
@@ -374,8 +377,6 @@ int command_count(struct arguments *arguments)
 	}
 	arguments->options.progress = report_progress;
 	arguments->options.progress_arg = &run;
-	if (arguments->specs_from && (status = specs_read(arguments)))
-		return status;
 	if (arguments->dry_run)
 		status = (status = open_target(&run)) ? status : plan(&run);
 	else

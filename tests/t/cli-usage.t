@@ -7,6 +7,7 @@ output, and the documented exit code; the process that was named is as it was.
 """
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -135,6 +136,16 @@ def check_options(victim):
         refused(USAGE, *here, option, "", says=option)
         refused(USAGE, *here, option, "/dev/null", option, "/dev/null", says=option)
     refused(USAGE, *here, "--specs-from", "/dev/null", says="/dev/null")
+    # Nothing was opened yet, so a signal may end it as it ends any command.
+    with subprocess.Popen([SUTURE, *here, "--specs-from", "-"], stdin=subprocess.PIPE) as waiting:
+        time.sleep(0.3)
+        waiting.terminate()
+        try:
+            ended = waiting.wait(10) == -signal.SIGTERM
+        except subprocess.TimeoutExpired:
+            ended = False
+            waiting.kill()
+    report(ended, "--specs-from - that nobody writes to: a signal ends it")
     refused(USAGE, *here, "--specs-from", "/", says="/")
     refused(USAGE, *here, "--specs-from", "/no/such/file", says="/no/such/file")
     for garbage in ("", ",", "pun,", ",pun", "pun,,window", "puns", "pu", "PUN", "pun window",
