@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Processes that are hard to stop: with one thread and with 4,000; while threads come and go, of a
 leader that has ended; with a thread that nothing can stop, because the kernel waits for a file
-system or for a page; in whose memory another process runs; that may not map more; that becomes another program meanwhile, or ends.
+system or for a page; in whose memory another process runs; that may not map more; that becomes
+another program meanwhile, or ends.
 
 Either all works, or exit 5 says which thread or process is the matter, and the target is untouched:
 nothing of ours in it, nobody traces it, it goes on. threads.t has 1,000 threads, clones, forks,
@@ -21,29 +22,15 @@ t.limit(120)
 SPEC = 'crowd:crowd_sum'
 
 
-def goes_on(victim):
-    """Something is computed, and nothing was wrong."""
-    wrong, before = victim.progress()
-    if wrong is None:
-        return 'no answer, state %s, status %s' % (t.state(victim.pid), victim.process.poll())
-    now = []
-    t.until(lambda: now.extend([victim.progress()]) or now[-1][0] is None or now[-1][1] > before)
-    if now[-1][0] is None:
-        return 'no answer, state %s, status %s' % (t.state(victim.pid), victim.process.poll())
-    if now[-1][0]:
-        return '%d wrong results' % now[-1][0]
-    return '' if now[-1][1] > before else 'stands still'
-
-
 def works(what, victim, times=2, options=()):
     before = t.Snapshot(victim.pid)
     for i in range(times):
-        outcome, matter = t.counted(victim, SPEC, lambda: goes_on(victim), options)
+        outcome, matter = t.counted(victim, SPEC, lambda: t.goes_on(victim), options)
         if not t.ok(outcome.status == t.DONE, '%s, %d: succeeds' % (what, i + 1)):
             outcome.explain()
         t.same(matter, '', '%s, %d: goes on under the probe' % (what, i + 1))
         t.ok(sum(outcome.hits().values()) > 0, '%s, %d: hits are counted' % (what, i + 1))
-        t.same(goes_on(victim), '', '%s, %d: goes on afterwards' % (what, i + 1))
+        t.same(t.goes_on(victim), '', '%s, %d: goes on afterwards' % (what, i + 1))
         t.unchanged(before, '%s, %d: nothing is left' % (what, i + 1))
     if outcome.json:
         t.note('%s: stopped for %s us' % (what, outcome.json['stop_us']))
@@ -62,7 +49,7 @@ def untouched(what, victim, words, status=t.TIMEOUT, options=('--max-pause', '50
         outcome.explain()
     t.unchanged(before, what + ': untouched')
     t.ok(not t.is_traced(victim.pid), what + ': nobody traces it')
-    t.same(goes_on(victim), '', what + ': goes on')
+    t.same(t.goes_on(victim), '', what + ': goes on')
 
 
 for threads in (2, 16, 256, 4000):
@@ -112,7 +99,7 @@ if t.is_root() and os.path.exists('/dev/fuse'):
                   options=options)
     count = t.Count(victim.pid, SPEC, options=['--kinds', 'uprobe'])
     t.ok(count.attached(), 'a thread in state D: a uprobe needs no stop')
-    t.same(goes_on(victim), '', 'a thread in state D: goes on with a uprobe')
+    t.same(t.goes_on(victim), '', 'a thread in state D: goes on with a uprobe')
     outcome = count.end()
     if not t.ok(outcome.status == t.DONE and sum(outcome.hits().values()) > 0,
                 'a thread in state D: counted by a uprobe'):
@@ -128,12 +115,12 @@ if t.is_root() and os.path.exists('/dev/fuse'):
     os.kill(count.process.pid, signal.SIGINT)
     said = count.process.stderr.readline()
     t.ok('trying on' in said, 'a thread gets into state D: the command tries on')
-    t.same(goes_on(other), '', 'a thread gets into state D: goes on')
+    t.same(t.goes_on(other), '', 'a thread gets into state D: goes on')
     if t.TORTURE:  # the command tries for 10 seconds
         outcome = count.end()
         t.same(outcome.status, t.TIMEOUT, 'a thread gets into state D: can not be restored')
         expected = ['keeps its probes', 'revert -p %d' % other.pid]
-        t.same(goes_on(other), '', 'a thread gets into state D: still goes on')
+        t.same(t.goes_on(other), '', 'a thread gets into state D: still goes on')
         frozen.thaw()
         t.same(t.suture('revert', '-p', other.pid).status, t.DONE,
                'a thread gets into state D: reverted later')
@@ -149,7 +136,7 @@ if t.is_root() and os.path.exists('/dev/fuse'):
     t.ok(t.until(lambda: not stuck_thread(victim) + stuck_thread(other)),
          'threads were in state D')
     t.unchanged(before, 'a thread gets into state D: nothing is left')
-    t.same(goes_on(other), '', 'a thread gets into state D: goes on afterwards')
+    t.same(t.goes_on(other), '', 'a thread gets into state D: goes on afterwards')
     other.stop()
     works('a thread was in state D', victim, 1)
     victim.stop()
@@ -171,7 +158,7 @@ victim = t.Victim('crowd', 'fault')
 time.sleep(0.1)
 untouched('a thread in a fault of the kernel', victim, ['thread '])
 victim.tell('fill')
-t.same(goes_on(victim), '', 'a thread in a fault of the kernel: filled')
+t.same(t.goes_on(victim), '', 'a thread in a fault of the kernel: filled')
 works('a thread was in a fault of the kernel', victim, 1)
 victim.stop()
 
@@ -225,7 +212,7 @@ victim = t.Victim('crowd', 'plain')
 count = t.Count(victim.pid, SPEC)
 t.ok(count.attached(), 'becomes another program: attached')
 t.same(victim.ask('exec', 'ready'), [], 'becomes another program: it does')
-t.same(goes_on(victim), '', 'becomes another program: goes on')
+t.same(t.goes_on(victim), '', 'becomes another program: goes on')
 t.until(lambda: not any('ld.so.cache' in mapping.path for mapping in t.maps(victim.pid)))
 before = t.Snapshot(victim.pid)
 outcome = count.end()

@@ -18,31 +18,17 @@ import suture_test as t
 t.limit(150)
 
 
-def goes_on(victim):
-    """Something is computed, and nothing was wrong."""
-    wrong, before = victim.progress()
-    if wrong is None:
-        return 'no answer, state %s, status %s' % (t.state(victim.pid), victim.process.poll())
-    now = []
-    t.until(lambda: now.extend([victim.progress()]) or now[-1][0] is None or now[-1][1] > before)
-    if now[-1][0] is None:
-        return 'no answer, state %s, status %s' % (t.state(victim.pid), victim.process.poll())
-    if now[-1][0]:
-        return '%d wrong results' % now[-1][0]
-    return '' if now[-1][1] > before else 'stands still'
-
-
 def crowd(name, *mode, times=2, options=(), ready=lambda victim: True):
     victim = t.Victim('crowd', *mode)
     t.until(lambda: ready(victim))
     before = t.Snapshot(victim.pid)
     for i in range(times):
-        outcome, matter = t.counted(victim, 'crowd:crowd_sum', lambda: goes_on(victim), options)
+        outcome, matter = t.counted(victim, 'crowd:crowd_sum', lambda: t.goes_on(victim), options)
         if not t.ok(outcome.status == t.DONE, '%s, %d: succeeds' % (name, i + 1)):
             outcome.explain()
         t.same(matter, '', '%s, %d: goes on under the probe' % (name, i + 1))
         t.ok(sum(outcome.hits().values()) > 0, '%s, %d: hits are counted' % (name, i + 1))
-        t.same(goes_on(victim), '', '%s, %d: goes on afterwards' % (name, i + 1))
+        t.same(t.goes_on(victim), '', '%s, %d: goes on afterwards' % (name, i + 1))
         t.unchanged(before, '%s, %d: nothing is left' % (name, i + 1))
     return victim
 
@@ -68,7 +54,7 @@ for arguments in ([], ['--max-pause', '50ms']):
         outcome.explain()
     t.ok(t.is_one_line(outcome), 'vfork in progress: one line says why')
     t.unchanged(before, 'vfork in progress: untouched')
-    t.same(goes_on(victim), '', 'vfork in progress: the other threads go on')
+    t.same(t.goes_on(victim), '', 'vfork in progress: the other threads go on')
     t.ok(not t.is_traced(victim.pid), 'vfork in progress: nobody traces it')
 victim.stop()
 
@@ -166,7 +152,7 @@ def descendants(pid):
 
 
 for i in range(6):
-    outcome, matter = t.counted(victim, 'crowd:crowd_sum', lambda: goes_on(victim))
+    outcome, matter = t.counted(victim, 'crowd:crowd_sum', lambda: t.goes_on(victim))
     # Those that are there now include all that were born during detach and still live.
     kept = [line for pid in descendants(victim.pid) for line in t.ours(pid)]
     if not t.ok(outcome.status == t.DONE, 'fork storm, %d: succeeds' % (i + 1)):
@@ -175,7 +161,7 @@ for i in range(6):
          'fork storm, %d: hits are counted' % (i + 1))
     t.same(matter, '', 'fork storm, %d: goes on under the probe' % (i + 1))
     t.same(kept, [], 'fork storm, %d: no process keeps anything' % (i + 1))
-    t.same(goes_on(victim), '', 'fork storm, %d: all results are right' % (i + 1))
+    t.same(t.goes_on(victim), '', 'fork storm, %d: all results are right' % (i + 1))
     t.unchanged(before, 'fork storm, %d: the parent is as it was' % (i + 1))
 victim.stop()
 t.done()

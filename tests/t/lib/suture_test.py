@@ -554,6 +554,20 @@ class Count:
         return _collect(self.process, seconds)
 
 
+def goes_on(victim):
+    """Something is computed, and nothing was wrong."""
+    wrong, before = victim.progress()
+    if wrong is None:
+        return 'no answer, state %s, status %s' % (state(victim.pid), victim.process.poll())
+    now = []
+    until(lambda: now.extend([victim.progress()]) or now[-1][0] is None or now[-1][1] > before)
+    if now[-1][0] is None:
+        return 'no answer, state %s, status %s' % (state(victim.pid), victim.process.poll())
+    if now[-1][0]:
+        return '%d wrong results' % now[-1][0]
+    return '' if now[-1][1] > before else 'stands still'
+
+
 def counted(victim, specs, work, options=()):
     """Attach, do `work()`, detach. Returns (outcome, what work returned); work is not done when
     the command does not attach."""
